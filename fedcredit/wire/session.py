@@ -1,0 +1,289 @@
+"""Sans-I/O sessions: a role is a coroutine that awaits nothing but its peers.
+
+A role is one ``async def`` that awaits :meth:`Peer.send` and :meth:`Peer.recv` (and the
+many-peer forms of :class:`Peers`). It touches no socket, clock, file or event loop. A
+:class:`Session` runs it: whoever owns the transport feeds messages in with
+:meth:`Session.deliver` and takes messages out of :meth:`Session.outgoing`, one at a time, as
+the role produces them, so that a block already sent is on its way while the next one is made.
+
+States::
+
+    running ──send──▶ running
+    running ──recv, message there──▶ running
+    running ──recv, none there──▶ waiting ──deliver──▶ running
+    running ──return/raise──▶ done
+"""
+
+from __future__ import annotations
+
+import types
+from collections import deque
+from collections.abc import Coroutine, Generator, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from fedcredit.errors import FedCreditError, PeerProtocolError, ProtocolError, SessionStalled
+from fedcredit.wire.abort import Abort
+from fedcredit.wire.codec import decode, encode
+from fedcredit.wire.message import Message
+from fedcredit.wire.transcript import Transcript
+
+__all__ = ["Peer", "Peers", "Session", "run_in_process"]
+
+M = TypeVar("M", bound=Message)
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class _Send:
+    to: str
+    message: Message
+
+
+@dataclass(frozen=True)
+class _Recv:
+    sender: str
+    kinds: tuple[type[Message], ...]
+
+
+@types.coroutine
+def _operation(op: _Send | _Recv) -> Generator[_Send | _Recv, Any, Any]:
+    return (yield op)
+
+
+class Peer:
+    """The other end of one pairwise channel, as a role sees it."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __repr__(self) -> str:
+        return f"Peer({self.name!r})"
+
+    async def send(self, message: Message) -> None:
+        """Send one message; returns as soon as the transport has it."""
+        await _operation(_Send(self.name, message))
+
+    async def recv(self, kind: type[M]) -> M:
+        """Wait for the next message of this peer, which must be a ``kind``.
+
+        Raises
+        ------
+        PeerProtocolError
+            The peer sent something else.
+        """
+        message: M = await _operation(_Recv(self.name, (kind,)))
+        return message
+
+    async def recv_any(self, *kinds: type[Message]) -> Message:
+        """Wait for the next message of this peer, which must be one of ``kinds``."""
+        message: Message = await _operation(_Recv(self.name, kinds))
+        return message
+
+
+class Peers(Mapping[str, Peer]):
+    """All peers of a role, in a fixed order."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._peers = {name: Peer(name) for name in names}
+
+    def __getitem__(self, name: str) -> Peer:
+        return self._peers[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._peers)
+
+    def __len__(self) -> int:
+        return len(self._peers)
+
+    async def broadcast(self, message: Message) -> None:
+        """Send the same message to every peer."""
+        for peer in self._peers.values():
+            await peer.send(message)
+
+    async def gather(self, kind: type[M]) -> dict[str, M]:
+        """Receive one ``kind`` from every peer; they work at the same time."""
+        return {name: await peer.recv(kind) for name, peer in self._peers.items()}
+
+
+class Session(Generic[R]):
+    """One role of one run.
+
+    Parameters
+    ----------
+    role : coroutine
+        Created but not started.
+    party : str
+        Who runs it (for error messages).
+    max_queued : int
+        Messages of one peer that may lie undelivered; a flood beyond it is refused.
+
+    Attributes
+    ----------
+    done : bool
+    result : object
+        What the role returned, once ``done``.
+    waiting_for : str or None
+        The peer whose message the role awaits.
+    """
+
+    def __init__(
+        self, role: Coroutine[Any, Any, R], *, party: str = "", max_queued: int = 4096
+    ) -> None:
+        self._role = role
+        self._inbox: dict[str, deque[Message]] = {}
+        self._want: _Recv | None = None
+        self._started = False
+        self._result: list[R] = []
+        self._max_queued = max_queued
+        self._aborted: FedCreditError | None = None
+        self.party = party
+        self.done = False
+
+    @property
+    def result(self) -> R:
+        """What the role returned."""
+        if not self._result:
+            raise ProtocolError("the role has not finished.", party=self.party)
+        return self._result[0]
+
+    @property
+    def waiting_for(self) -> str | None:
+        """The peer whose message the role awaits, or None."""
+        return self._want.sender if self._want is not None else None
+
+    def deliver(self, sender: str, message: Message) -> None:
+        """Queue a message of ``sender`` for the role.
+
+        An :class:`Abort` ends the session: the next :meth:`outgoing` raises the peer's error.
+
+        Raises
+        ------
+        PeerProtocolError
+            The session is over, or the peer has flooded it.
+        """
+        if self.done:
+            raise PeerProtocolError(
+                f"{message.kind} from {sender} came after the end of the session.",
+                found=message.kind,
+                party=self.party,
+            )
+        if isinstance(message, Abort):
+            self._aborted = message.to_error(sender)
+            return
+        queue = self._inbox.setdefault(sender, deque())
+        if len(queue) >= self._max_queued:
+            raise PeerProtocolError(
+                f"{sender} sent more than {self._max_queued} messages ahead.", party=self.party
+            )
+        queue.append(message)
+
+    def outgoing(self) -> Iterator[tuple[str, Message]]:
+        """Run the role until it waits or ends; yield (recipient, message) as they are made."""
+        value: Any = None
+        if self._aborted is not None and not self.done:
+            self.close()
+            raise self._aborted
+        if self._want is not None:
+            if not self._inbox.get(self._want.sender):
+                return
+            value = self._take(self._want)
+        elif self._started:
+            return
+        self._started = True
+        while True:
+            self._want = None
+            try:
+                op = self._role.send(value)
+            except StopIteration as stop:
+                self.done = True
+                self._result.append(stop.value)
+                return
+            except FedCreditError as error:
+                self.done = True
+                error.at(party=self.party or None)
+                raise
+            except BaseException:
+                self.done = True
+                raise
+            value = None
+            if isinstance(op, _Send):
+                yield op.to, op.message
+            elif isinstance(op, _Recv):
+                self._want = op
+                if not self._inbox.get(op.sender):
+                    return
+                value = self._take(op)
+            else:
+                self.close()
+                raise TypeError(f"a role awaited something other than its peers: {type(op)}")
+
+    def _take(self, want: _Recv) -> Message:
+        message = self._inbox[want.sender].popleft()
+        if type(message) not in want.kinds:
+            self.close()
+            raise PeerProtocolError(
+                found=message.kind,
+                expected=" or ".join(kind.kind for kind in want.kinds),
+                party=self.party,
+                step=f"receive from {want.sender}",
+            )
+        return message
+
+    def close(self) -> None:
+        """End the role without a result; idempotent."""
+        self.done = True
+        self._want = None
+        self._role.close()
+
+
+def run_in_process(
+    roles: Mapping[str, Coroutine[Any, Any, Any]], *, transcript: Transcript | None = None
+) -> dict[str, Any]:
+    """Run all roles of a protocol in this process, every message through the codec.
+
+    Parameters
+    ----------
+    roles : mapping of party name to coroutine
+        Peers are addressed by these names.
+    transcript : Transcript, optional
+        Records every message.
+
+    Returns
+    -------
+    dict
+        What each role returned.
+
+    Raises
+    ------
+    SessionStalled
+        Every unfinished role waits and no message is on its way.
+    FedCreditError
+        Whatever a role raised; the other roles are closed.
+    """
+    sessions = {name: Session(role, party=name) for name, role in roles.items()}
+    try:
+        while not all(session.done for session in sessions.values()):
+            moved = False
+            for name, session in sessions.items():
+                for recipient, message in session.outgoing():
+                    moved = True
+                    if recipient not in sessions:
+                        raise ProtocolError(f"there is no party {recipient}.", party=name)
+                    data = encode(message)
+                    if transcript is not None:
+                        transcript.record(name, recipient, message, data)
+                    sessions[recipient].deliver(name, decode(data))
+                moved = moved or session.done
+            if not moved and not any(
+                s.waiting_for and s._inbox.get(s.waiting_for) for s in sessions.values()
+            ):
+                waits = ", ".join(
+                    f"{n} for {s.waiting_for}" for n, s in sessions.items() if not s.done
+                )
+                raise SessionStalled(f"every role waits: {waits}.")
+        return {name: session.result for name, session in sessions.items()}
+    finally:
+        for session in sessions.values():
+            if not session.done:
+                session.close()
