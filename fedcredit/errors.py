@@ -6,6 +6,7 @@
     ├── InputError              bad data or argument (also a ValueError)
     ├── NotFittedError          used before ``fit`` (also scikit-learn's)
     ├── ConfigError             a configuration file or certificate is unusable
+    ├── StorageError            a party's own storage cannot be read or written
     ├── CryptoError
     │   ├── ParameterError      parameters outside the standard tables
     │   ├── KeyMaterialError    a key that cannot be read or does not fit
@@ -17,6 +18,7 @@
     │   └── PolicyError         the data owner's policy forbids it
     └── TransportError
         ├── PeerUnavailable     a party or the hub cannot be reached
+        │   └── SessionLost     a party has lost a session's memory; it can be opened anew
         └── AuthenticationError a certificate, signature or session does not check
 
 Every message names the party, the step and the fix where they are known and never contains data:
@@ -42,7 +44,9 @@ __all__ = [
     "PeerUnavailable",
     "PolicyError",
     "ProtocolError",
+    "SessionLost",
     "SessionStalled",
+    "StorageError",
     "TransportError",
 ]
 
@@ -102,6 +106,10 @@ class NotFittedError(FedCreditError, _SklearnNotFitted):
 
 class ConfigError(FedCreditError):
     """A configuration file, certificate or directory that cannot be used."""
+
+
+class StorageError(FedCreditError):
+    """A party's own storage that cannot be read or written (full, read-only, damaged)."""
 
 
 class CryptoError(FedCreditError):
@@ -170,6 +178,10 @@ class TransportError(FedCreditError):
 
 class PeerUnavailable(TransportError):
     """A party or the hub cannot be reached."""
+
+
+class SessionLost(PeerUnavailable):
+    """A party restarted or left, and the session with it; a new one can be opened."""
 
 
 class AuthenticationError(TransportError):

@@ -11,6 +11,12 @@ from fedcredit.wire.message import Message
 __all__ = ["Abort"]
 
 MAX_TEXT = 600
+MAX_NAME = 128
+
+
+def _clean(text: str | None, limit: int = MAX_TEXT) -> str:
+    """Cut to ``limit`` characters; what a terminal or a log would interpret becomes ``?``."""
+    return "".join(c if c.isprintable() else "?" for c in (text or "")[:limit])
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -32,24 +38,28 @@ class Abort(Message, kind="wire.abort", version=1, max_bytes=16 << 10):
         """Describe ``error``, raised at ``party``."""
         if not isinstance(error, FedCreditError):
             reason = f"an internal error ({type(error).__name__}) ended the session."
-            return cls("ProtocolError", reason, party, "", f"see the log of {party}")
+            party = _clean(party, MAX_NAME)
+            return cls("ProtocolError", _clean(reason), party, "", f"see the log of {party}")
         return cls(
-            type(error).__name__,
-            error.reason[:MAX_TEXT],
-            error.party or party,
-            (error.step or "")[:MAX_TEXT],
-            (error.fix or "")[:MAX_TEXT],
+            _clean(type(error).__name__, MAX_NAME),
+            _clean(error.reason),
+            _clean(error.party or party, MAX_NAME),
+            _clean(error.step),
+            _clean(error.fix),
         )
 
     def to_error(self, sender: str) -> FedCreditError:
-        """Rebuild the error at a peer; an unknown class becomes a ProtocolError."""
-        kind = getattr(errors, self.code, None)
+        """Rebuild the error at a peer; an unknown class becomes a ProtocolError.
+
+        The texts are the peer's: they are cut and cleaned again before they reach a log.
+        """
+        kind = getattr(errors, self.code, None) if self.code in errors.__all__ else None
         if not (isinstance(kind, type) and issubclass(kind, FedCreditError)):
             kind = ProtocolError
         error: FedCreditError = kind(
-            self.reason[:MAX_TEXT],
-            party=self.party or sender,
-            step=self.step or None,
-            fix=self.fix or None,
+            _clean(self.reason) or "the session was ended without a reason.",
+            party=_clean(self.party, MAX_NAME) or sender,
+            step=_clean(self.step) or None,
+            fix=_clean(self.fix) or None,
         )
         return error

@@ -13,6 +13,7 @@ not match and is refused.
 from __future__ import annotations
 
 import hashlib
+import re
 import secrets
 import struct
 from collections.abc import Mapping
@@ -23,7 +24,12 @@ import pyarrow as pa
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from fedcredit.errors import AuthenticationError, KeyMaterialError, PeerProtocolError
+from fedcredit.errors import (
+    AuthenticationError,
+    InputError,
+    KeyMaterialError,
+    PeerProtocolError,
+)
 
 __all__ = ["SESSION_BYTES", "Envelope", "Identity", "Opener", "Sealer", "new_session"]
 
@@ -31,6 +37,13 @@ SESSION_BYTES = 32
 MAX_HEADER_BYTES = 1024
 _DOMAIN = b"fedcredit/envelope/1"
 _FIXED = struct.Struct("<32sQ64sHHH")
+#: Party names and kinds: visible ASCII, so that what is signed, sent and logged is the same text.
+_NAME = re.compile(r"[!-~]{1,128}\Z")
+
+
+def _check_name(name: str, what: str) -> None:
+    if not _NAME.match(name):
+        raise InputError(f"a {what} is 1 to 128 visible ASCII characters without blanks.")
 
 
 def new_session() -> bytes:
@@ -39,9 +52,22 @@ def new_session() -> bytes:
 
 
 class Identity:
-    """A party's name and signing key. The key shows neither in ``repr`` nor in a pickle."""
+    """A party's name and signing key. The key shows neither in ``repr`` nor in a pickle.
+
+    Parameters
+    ----------
+    name : str
+        1 to 128 visible ASCII characters.
+    key : Ed25519PrivateKey
+
+    Raises
+    ------
+    InputError
+        The name could not travel in an envelope.
+    """
 
     def __init__(self, name: str, key: Ed25519PrivateKey) -> None:
+        _check_name(name, "party name")
         self.name = name
         self._key = key
 
@@ -102,10 +128,10 @@ class Envelope:
             raise PeerProtocolError("an envelope has a malformed header.")
         names, at = [], _FIXED.size
         for length in lengths:
-            try:
-                names.append(header[at : at + length].decode("ascii"))
-            except UnicodeDecodeError:
-                raise PeerProtocolError("an envelope has a malformed header.") from None
+            name = header[at : at + length].decode("ascii", "replace")
+            if not _NAME.match(name):
+                raise PeerProtocolError("an envelope has a malformed header.")
+            names.append(name)
             at += length
         sender, recipient, kind = names
         return cls(session, sequence, sender, recipient, kind, body, signature)
@@ -133,13 +159,21 @@ class Sealer:
         self._next: dict[str, int] = {}
 
     def seal(self, recipient: str, kind: str, body: pa.Buffer) -> Envelope:
-        """Wrap ``body`` for ``recipient`` under the next sequence number."""
+        """Wrap ``body`` for ``recipient`` under the next sequence number.
+
+        Raises
+        ------
+        InputError
+            ``recipient`` or ``kind`` could not travel in a header.
+        """
+        _check_name(recipient, "party name")
+        _check_name(kind, "message kind")
         sequence = self._next.get(recipient, 0)
-        self._next[recipient] = sequence + 1
         name = self._identity.name
         signature = self._identity.sign(
             _signed_bytes(self._session, sequence, name, recipient, kind, body)
         )
+        self._next[recipient] = sequence + 1
         return Envelope(self._session, sequence, name, recipient, kind, body, signature)
 
 
@@ -157,6 +191,8 @@ class Opener:
     """
 
     def __init__(self, party: str, session: bytes, keys: Mapping[str, Ed25519PublicKey]) -> None:
+        if len(session) != SESSION_BYTES:
+            raise AuthenticationError("a session identifier has 32 bytes.", party=party)
         self._party = party
         self._session = session
         self._keys = dict(keys)

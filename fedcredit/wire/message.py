@@ -9,6 +9,7 @@ travel; in particular there is no "any" type and no pickle.
 from __future__ import annotations
 
 import dataclasses
+import re
 import typing
 from typing import Annotated, Any, ClassVar
 
@@ -44,10 +45,22 @@ DEFAULT_MAX_BYTES = 64 << 20
 
 @dataclasses.dataclass(frozen=True)
 class Array:
-    """Marks an annotation as an array of ``dtype`` with ``ndim`` dimensions."""
+    """Marks an annotation as an array of ``dtype`` with ``ndim`` dimensions.
+
+    Raises
+    ------
+    TypeError
+        Not an integer or floating element type of at most 8 bytes in native byte order, or no
+        dimension: Arrow could not hold such an array without converting it.
+    """
 
     dtype: str
     ndim: int
+
+    def __post_init__(self) -> None:
+        dtype = np.dtype(self.dtype)
+        if dtype.kind not in "iuf" or dtype.itemsize > 8 or not dtype.isnative or self.ndim < 1:
+            raise TypeError(f"a message cannot carry arrays of {self.dtype!r}, {self.ndim} axes")
 
 
 U8x1 = Annotated[npt.NDArray[np.uint8], Array("u1", 1)]
@@ -111,23 +124,42 @@ class Message:
         Raised with every change of the fields; another version is refused.
     max_bytes : int
         Encoded size that a receiver accepts at most.
+    reveals : str
+        What the recipient can learn from it, in one clause; reports on a run are built from the
+        messages that crossed the wire and these clauses.
     """
 
     kind: ClassVar[str] = ""
     version: ClassVar[int] = 0
     max_bytes: ClassVar[int] = DEFAULT_MAX_BYTES
+    reveals: ClassVar[str] = ""
 
     def __init_subclass__(
-        cls, *, kind: str, version: int = 1, max_bytes: int = DEFAULT_MAX_BYTES, **rest: Any
+        cls,
+        *,
+        kind: str,
+        version: int = 1,
+        max_bytes: int = DEFAULT_MAX_BYTES,
+        reveals: str = "",
+        **rest: Any,
     ) -> None:
         super().__init_subclass__(**rest)
+        if not _KIND.fullmatch(kind) or version < 1 or max_bytes < 1:
+            raise TypeError(
+                f"{cls.__qualname__}: a kind is up to 64 lower-case ASCII letters, digits, '.', "
+                "'_' and '-', a version and a size limit are at least 1"
+            )
+        # dataclass() keeps a method that the class itself has, so a forgotten ``repr=False``
+        # cannot print values.
+        if "__repr__" not in cls.__dict__:
+            cls.__repr__ = Message.__repr__  # type: ignore[method-assign]
         known = _KINDS.get(kind)
         if known is not None and (known.__module__, known.__qualname__) != (
             cls.__module__,
             cls.__qualname__,
         ):
             raise TypeError(f"message kind {kind!r} is already taken by {known.__qualname__}")
-        cls.kind, cls.version, cls.max_bytes = kind, version, max_bytes
+        cls.kind, cls.version, cls.max_bytes, cls.reveals = kind, version, max_bytes, reveals
         _KINDS[kind] = cls
 
     def __repr__(self) -> str:
@@ -144,6 +176,7 @@ class Message:
         return f"{type(self).__name__}({', '.join(parts)})"
 
 
+_KIND = re.compile(r"(?=.{1,64}\Z)[a-z0-9]+(?:[._-][a-z0-9]+)*", re.ASCII)
 _KINDS: dict[str, type[Message]] = {}
 _FIELDS: dict[type[Message], tuple[Field, ...]] = {}
 _SCHEMAS: dict[type[Message], pa.Schema] = {}
@@ -155,23 +188,57 @@ def message_class(kind: str) -> type[Message] | None:
 
 
 def fields_of(cls: type[Message]) -> tuple[Field, ...]:
-    """Return the fields of a message class in wire order."""
+    """Return the fields of a message class in wire order.
+
+    Raises
+    ------
+    TypeError
+        The class is not a frozen dataclass, an annotation cannot be resolved, or a field's type
+        does not travel.
+    """
     if cls not in _FIELDS:
-        hints = typing.get_type_hints(cls, include_extras=True)
-        _FIELDS[cls] = tuple(_field(cls, f.name, hints[f.name]) for f in dataclasses.fields(cls))  # type: ignore[arg-type]
+        params = cls.__dict__.get("__dataclass_params__")
+        if params is None or not params.frozen:
+            raise TypeError(f"{cls.__qualname__} must be decorated @dataclass(frozen=True, ...)")
+        try:
+            hints = typing.get_type_hints(cls, include_extras=True)
+        except Exception as error:
+            raise TypeError(
+                f"{cls.__qualname__}: an annotation cannot be resolved ({error}); define the "
+                "message at the top of its module and import what it names at run time"
+            ) from error
+        _FIELDS[cls] = tuple(_field(cls, f, hints[f.name]) for f in dataclasses.fields(cls))  # type: ignore[arg-type]
     return _FIELDS[cls]
 
 
-def _field(cls: type[Message], name: str, hint: Any) -> Field:
+def _field(cls: type[Message], field: dataclasses.Field[Any], hint: Any) -> Field:
+    name = field.name
+    if not field.init:
+        raise TypeError(f"{cls.__name__}.{name}: a message's field must be given to __init__")
     for mark in getattr(hint, "__metadata__", ()):
         if isinstance(mark, Array):
             element = pa.from_numpy_dtype(np.dtype(mark.dtype))
             return Field(name, pa.large_list(element), mark, False)
-    if hint in _SCALARS:
-        return Field(name, _SCALARS[hint], None, False)
-    if hint in _TUPLES:
-        return Field(name, _TUPLES[hint], None, True)
+    for known, kind in _SCALARS.items():
+        if hint is known:
+            return Field(name, kind, None, False)
+    for known, kind in _TUPLES.items():
+        if hint == known:
+            return Field(name, kind, None, True)
     raise TypeError(f"{cls.__name__}.{name}: a message cannot carry {hint!r}")
+
+
+def payload_size(message: Message) -> int:
+    """Return about how many bytes the values of a message occupy."""
+    total = 0
+    for field in fields_of(type(message)):
+        value = getattr(message, field.name)
+        for item in value if field.is_tuple else (value,):
+            if field.array is not None:
+                total += int(np.asarray(item).nbytes)
+            else:
+                total += len(item) if isinstance(item, str | bytes) else 8
+    return total
 
 
 def schema_of(cls: type[Message]) -> pa.Schema:

@@ -25,7 +25,7 @@ from typing import Any, Generic, TypeVar
 from fedcredit.errors import FedCreditError, PeerProtocolError, ProtocolError, SessionStalled
 from fedcredit.wire.abort import Abort
 from fedcredit.wire.codec import decode, encode
-from fedcredit.wire.message import Message
+from fedcredit.wire.message import Message, payload_size
 from fedcredit.wire.transcript import Transcript
 
 __all__ = ["Peer", "Peers", "Session", "run_in_process"]
@@ -117,6 +117,8 @@ class Session(Generic[R]):
         Who runs it (for error messages).
     max_queued : int
         Messages of one peer that may lie undelivered; a flood beyond it is refused.
+    max_queued_bytes : int
+        The same for their size; a peer's only undelivered message is never refused for it.
 
     Attributes
     ----------
@@ -128,14 +130,20 @@ class Session(Generic[R]):
     """
 
     def __init__(
-        self, role: Coroutine[Any, Any, R], *, party: str = "", max_queued: int = 4096
+        self,
+        role: Coroutine[Any, Any, R],
+        *,
+        party: str = "",
+        max_queued: int = 4096,
+        max_queued_bytes: int = 2 << 30,
     ) -> None:
         self._role = role
         self._inbox: dict[str, deque[Message]] = {}
+        self._queued_bytes: dict[str, int] = {}
         self._want: _Recv | None = None
-        self._started = False
         self._result: list[R] = []
         self._max_queued = max_queued
+        self._max_queued_bytes = max_queued_bytes
         self._aborted: FedCreditError | None = None
         self.party = party
         self.done = False
@@ -144,7 +152,8 @@ class Session(Generic[R]):
     def result(self) -> R:
         """What the role returned."""
         if not self._result:
-            raise ProtocolError("the role has not finished.", party=self.party)
+            state = "ended without a result" if self.done else "has not finished"
+            raise ProtocolError(f"the role {state}.", party=self.party)
         return self._result[0]
 
     @property
@@ -172,54 +181,82 @@ class Session(Generic[R]):
             self._aborted = message.to_error(sender)
             return
         queue = self._inbox.setdefault(sender, deque())
-        if len(queue) >= self._max_queued:
+        size = self._queued_bytes.get(sender, 0) + payload_size(message)
+        if len(queue) >= self._max_queued or (queue and size > self._max_queued_bytes):
             raise PeerProtocolError(
-                f"{sender} sent more than {self._max_queued} messages ahead.", party=self.party
+                f"{sender} sent more than {self._max_queued} messages or "
+                f"{self._max_queued_bytes} bytes ahead.",
+                party=self.party,
             )
         queue.append(message)
+        self._queued_bytes[sender] = size
 
     def outgoing(self) -> Iterator[tuple[str, Message]]:
-        """Run the role until it waits or ends; yield (recipient, message) as they are made."""
-        value: Any = None
-        if self._aborted is not None and not self.done:
-            self.close()
-            raise self._aborted
-        if self._want is not None:
-            if not self._inbox.get(self._want.sender):
-                return
-            value = self._take(self._want)
-        elif self._started:
-            return
-        self._started = True
-        while True:
-            self._want = None
-            try:
-                op = self._role.send(value)
-            except StopIteration as stop:
-                self.done = True
-                self._result.append(stop.value)
-                return
-            except FedCreditError as error:
-                self.done = True
-                error.at(party=self.party or None)
-                raise
-            except BaseException:
-                self.done = True
-                raise
-            value = None
+        """Run the role until it waits or ends; yield (recipient, message) as they are made.
+
+        The role stands still while a message is out. A caller may drop the iterator there and
+        go on with a new one later: what was yielded counts as sent.
+
+        Raises
+        ------
+        FedCreditError
+            What the role raised (with this party filled in), or what a peer aborted with.
+        PeerProtocolError
+            The next message of a peer is not of the awaited kind, or the role has returned and
+            left a message unread: the peer runs another protocol.
+        TypeError
+            The role awaited something other than its peers.
+        """
+        while not self.done:
+            if self._aborted is not None:
+                self.close()
+                raise self._aborted
+            value: Message | None = None
+            if self._want is not None:
+                if not self._inbox.get(self._want.sender):
+                    return
+                value = self._take(self._want)
+            op = self._step(value)
             if isinstance(op, _Send):
                 yield op.to, op.message
             elif isinstance(op, _Recv):
                 self._want = op
-                if not self._inbox.get(op.sender):
-                    return
-                value = self._take(op)
-            else:
+            elif not self.done:
                 self.close()
-                raise TypeError(f"a role awaited something other than its peers: {type(op)}")
+                raise TypeError(
+                    f"a role awaited something other than its peers: {type(op).__name__}"
+                )
+
+    def _step(self, value: Message | None) -> Any:
+        """Run the role to its next operation, or to its end."""
+        self._want = None
+        try:
+            return self._role.send(value)
+        except StopIteration as stop:
+            self.done = True
+            self._check_all_read()
+            self._result.append(stop.value)
+            return None
+        except FedCreditError as error:
+            self.done = True
+            error.at(party=self.party or None)
+            raise
+        except BaseException:
+            self.done = True
+            raise
+
+    def _check_all_read(self) -> None:
+        for sender, queue in self._inbox.items():
+            if queue:
+                raise PeerProtocolError(
+                    f"{queue[0].kind} from {sender} was still unread when the role ended.",
+                    found=queue[0].kind,
+                    party=self.party,
+                ) from None
 
     def _take(self, want: _Recv) -> Message:
         message = self._inbox[want.sender].popleft()
+        self._queued_bytes[want.sender] -= payload_size(message)
         if type(message) not in want.kinds:
             self.close()
             raise PeerProtocolError(
@@ -241,6 +278,9 @@ def run_in_process(
     roles: Mapping[str, Coroutine[Any, Any, Any]], *, transcript: Transcript | None = None
 ) -> dict[str, Any]:
     """Run all roles of a protocol in this process, every message through the codec.
+
+    The roles take turns after every message, so a long stream of blocks is consumed while it
+    is made, as it is over a network.
 
     Parameters
     ----------
@@ -264,26 +304,39 @@ def run_in_process(
     sessions = {name: Session(role, party=name) for name, role in roles.items()}
     try:
         while not all(session.done for session in sessions.values()):
+            # A pass without a message or an end leaves every role waiting at an empty inbox.
             moved = False
             for name, session in sessions.items():
+                if session.done:
+                    continue
                 for recipient, message in session.outgoing():
-                    moved = True
                     if recipient not in sessions:
                         raise ProtocolError(f"there is no party {recipient}.", party=name)
                     data = encode(message)
                     if transcript is not None:
                         transcript.record(name, recipient, message, data)
                     sessions[recipient].deliver(name, decode(data))
+                    moved = True
+                    break
                 moved = moved or session.done
-            if not moved and not any(
-                s.waiting_for and s._inbox.get(s.waiting_for) for s in sessions.values()
-            ):
-                waits = ", ".join(
-                    f"{n} for {s.waiting_for}" for n, s in sessions.items() if not s.done
-                )
-                raise SessionStalled(f"every role waits: {waits}.")
+            if not moved:
+                raise SessionStalled(f"every role waits: {_waits(sessions)}.")
         return {name: session.result for name, session in sessions.items()}
     finally:
         for session in sessions.values():
             if not session.done:
                 session.close()
+
+
+def _waits(sessions: Mapping[str, Session[Any]]) -> str:
+    waits = []
+    for name, session in sessions.items():
+        if session.done:
+            continue
+        peer = session.waiting_for or ""
+        if peer not in sessions:
+            peer += " (no such party)"
+        elif sessions[peer].done:
+            peer += " (has ended)"
+        waits.append(f"{name} for {peer}")
+    return ", ".join(waits)

@@ -1,0 +1,370 @@
+"""Compiled kernels of the encrypted sums: ciphertexts in, masks, multiply-accumulate.
+
+Layouts
+-------
+*lane layout* of a polynomial at block size B: ``16 B`` values, position ``j * 16 + lane``; the
+sixteen lanes hold ``16 / (N/B)`` masks of ``N/B`` bins side by side, that is sixteen bins (a *row*).
+*interleaved layout* of up to sixteen blocks: ``[j][block][lane]``.
+
+The accumulators hold, per row, prime and ciphertext polynomial, residues below ``p`` in lane
+layout.  Products of sixteen blocks are summed in 64 bits (four products of 31-bit factors fit),
+split into halves ``hi 2^32 + lo`` and reduced once by a Montgomery step (P. Montgomery, 1985), which
+divides by ``2^32``; the mask tables carry the factor ``2^32`` in advance.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, uint32, uint64
+from numba.core import types
+from numba.extending import intrinsic
+from numpy.typing import NDArray
+
+from fedcredit.crypto.blake2x import uniform_polynomial
+from fedcredit.crypto.ntt import (
+    JIT,
+    LANES,
+    array_data,
+    forward_ntt,
+    load_vector,
+    splat,
+    store_vector,
+    tail_stages,
+)
+
+__all__ = ["BLOCKS_PER_CHUNK", "accumulate_rows", "pack_bits", "prepare_ciphertext", "unpack_bits"]
+
+BLOCKS_PER_CHUNK = 16
+"""Blocks whose products are summed before one reduction."""
+
+EMPTY = 16
+"""Row of a mask table for a sample that is in no bin of the row."""
+
+CACHE_OFF, CACHE_FILL, CACHE_USE = 0, 1, 2
+
+_TILE = 16
+_SPAN = BLOCKS_PER_CHUNK * LANES
+
+U16 = NDArray[np.uint16]
+U32 = NDArray[np.uint32]
+U64 = NDArray[np.uint64]
+I64 = NDArray[np.int64]
+
+_I64 = ir.IntType(64)
+_V32 = ir.VectorType(ir.IntType(32), LANES)
+_V64 = ir.VectorType(_I64, LANES // 2)
+
+
+@intrinsic
+def _copy_lanes(typing: Any, source: Any, i: Any, target: Any, k: Any):  # type: ignore[no-untyped-def]
+    """Copy sixteen lanes."""
+    signature = types.void(source, types.int64, target, types.int64)
+
+    def generate(context: Any, b: Any, sig: Any, args: Any) -> Any:
+        s = array_data(context, b, sig.args[0], args[0])
+        t = array_data(context, b, sig.args[2], args[2])
+        store_vector(b, load_vector(b, s, args[1], _V32, 4), t, args[3], 4)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@intrinsic
+def _add_lanes(typing: Any, source: Any, i: Any, target: Any, k: Any, p: Any):  # type: ignore[no-untyped-def]
+    """Add sixteen lanes onto others modulo p."""
+    signature = types.void(source, types.int64, target, types.int64, types.uint64)
+
+    def generate(context: Any, b: Any, sig: Any, args: Any) -> Any:
+        s = array_data(context, b, sig.args[0], args[0])
+        t = array_data(context, b, sig.args[2], args[2])
+        p_ = splat(b, b.trunc(args[4], _V32.element), _V32)
+        total = b.add(load_vector(b, s, args[1], _V32, 4), load_vector(b, t, args[3], _V32, 4))
+        under = b.sub(total, p_)
+        store_vector(b, b.select(b.icmp_unsigned("<", total, under), total, under), t, args[3], 4)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@intrinsic
+def _multiply_accumulate(  # type: ignore[no-untyped-def]
+    typing: Any, masks: Any, i: Any, cipher: Any, k: Any, acc: Any, a: Any, p: Any, pinv: Any
+):
+    """Add sixteen blocks' products, divided by 2^32, onto sixteen lanes of an accumulator.
+
+    Even and odd lanes are the lower and upper halves of 64-bit words.  ``p = 2^31 - delta`` with
+    ``delta < 2^25``; ``pinv`` is ``1 / p`` modulo ``2^32``.
+    """
+    i64, u64 = types.int64, types.uint64
+    signature = types.void(masks, i64, cipher, i64, acc, i64, u64, u64)
+
+    def generate(context: Any, b: Any, sig: Any, args: Any) -> Any:
+        masks_, at_m, cipher_, at_c, acc_, at_a, prime, inverse = args
+        m_ptr = array_data(context, b, sig.args[0], masks_)
+        c_ptr = array_data(context, b, sig.args[2], cipher_)
+        a_ptr = array_data(context, b, sig.args[4], acc_)
+
+        def constant(value: int) -> Any:
+            return ir.Constant(_V64, [value] * (LANES // 2))
+
+        low32, s32, s31 = constant(0xFFFFFFFF), constant(32), constant(31)
+        low31 = constant(0x7FFFFFFF)
+        p_, pinv_ = splat(b, prime, _V64), splat(b, inverse, _V64)
+        delta = b.sub(constant(1 << 31), p_)
+
+        def even(x: Any) -> Any:
+            return b.and_(x, low32)
+
+        def odd(x: Any) -> Any:
+            return b.lshr(x, s32)
+
+        sums: list[list[Any]] = [[], []]
+        for group in range(4):
+            partial: list[Any] = [None, None]
+            for block in range(4 * group, 4 * group + 4):
+                offset = ir.Constant(_I64, block * LANES)
+                m = load_vector(b, m_ptr, b.add(at_m, offset), _V64, 4)
+                c = load_vector(b, c_ptr, b.add(at_c, offset), _V64, 4)
+                for side, half in enumerate((even, odd)):
+                    product = b.mul(half(m), half(c))
+                    partial[side] = (
+                        product if partial[side] is None else b.add(partial[side], product)
+                    )
+            for side in range(2):
+                sums[side].append(partial[side])
+
+        old = load_vector(b, a_ptr, at_a, _V64, 4)
+        reduced = []
+        for side, half in enumerate((even, odd)):
+            low = high = None
+            for s in sums[side]:
+                lo, hi = even(s), odd(s)
+                low = lo if low is None else b.add(low, lo)
+                high = hi if high is None else b.add(high, hi)
+            quotient = even(b.mul(even(low), pinv_))
+            carry = b.sub(odd(low), odd(b.mul(quotient, p_)))
+            total = b.add(b.add(b.add(high, carry), p_), half(old))  # below 2^35
+            total = b.add(b.mul(b.lshr(total, s31), delta), b.and_(total, low31))
+            reduced.append(total)
+        joined = b.bitcast(b.or_(reduced[0], b.shl(reduced[1], s32)), _V32)
+        p32 = splat(b, b.trunc(prime, _V32.element), _V32)
+        under = b.sub(joined, p32)
+        result = b.select(b.icmp_unsigned("<", joined, under), joined, under)
+        store_vector(b, result, a_ptr, at_a, 4)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@njit(**JIT)
+def pack_bits(values: U64, width: int, out: U64) -> None:
+    """Write ``values``, each below ``2^width``, one after another into 64-bit words.
+
+    Parameters
+    ----------
+    values : ndarray of uint64, shape (n,)
+        The values; n width must be a multiple of 64 or ``out`` is padded with zeros.
+    width : int
+        1 to 63 bits.
+    out : ndarray of uint64, shape (ceil(n width / 64),)
+        Receives the words.
+    """
+    out[:] = uint64(0)
+    for i in range(values.size):
+        at = i * width
+        word = at >> 6
+        shift = uint64(at & 63)
+        out[word] |= values[i] << shift
+        if (at & 63) + width > 64:
+            out[word + 1] |= values[i] >> (uint64(64) - shift)
+
+
+@njit(**JIT)
+def unpack_bits(words: U64, width: int, out: U64) -> None:
+    """Undo :func:`pack_bits`: read ``out.size`` values of ``width`` bits."""
+    mask = (uint64(1) << uint64(width)) - uint64(1)
+    for i in range(out.size):
+        at = i * width
+        word = at >> 6
+        shift = uint64(at & 63)
+        x = words[word] >> shift
+        if (at & 63) + width > 64:
+            x |= words[word + 1] << (uint64(64) - shift)
+        out[i] = x & mask
+
+
+@njit(**JIT)
+def count_out_of_range(words: U64, width: int, primes: U64, degree: int) -> int:
+    """Count the residues of a packed polynomial (L, N) that are not below their prime."""
+    mask = (uint64(1) << uint64(width)) - uint64(1)
+    bad = 0
+    i = 0
+    for k in range(primes.size):
+        p = primes[k]
+        for _ in range(degree):
+            at = i * width
+            shift = uint64(at & 63)
+            x = words[at >> 6] >> shift
+            if (at & 63) + width > 64:
+                x |= words[(at >> 6) + 1] << (uint64(64) - shift)
+            bad += int((x & mask) >= p)
+            i += 1
+    return bad
+
+
+@njit(**JIT)
+def prepare_ciphertext(
+    seed: U64, c0: U64, primes: U64, forward: U32, lanes: I64, block: int, vector: int, out: U32
+) -> int:
+    """Expand, transform and interleave one received ciphertext.
+
+    Parameters
+    ----------
+    seed : ndarray of uint64, shape (8,)
+        Seed of c1.
+    c0 : ndarray of uint64, shape (31 L N / 64,)
+        Packed residues of c0.
+    primes : ndarray of uint64, shape (L,)
+        The data primes.
+    forward : ndarray of uint32, shape (L or more, 2, N)
+        Twiddles.
+    lanes : ndarray of int64, shape (16 B,)
+        Position in the transformed polynomial for every position of the lane layout.
+    block : int
+        Number of the block within the chunk.
+    vector : int
+        Number of the vector.
+    out : ndarray of uint32, shape (L, 2 V, 256 B)
+        Receives c0 and c1 at ``2 * vector`` and ``2 * vector + 1``, interleaved.
+
+    Returns
+    -------
+    int
+        How many residues of c0 are not below their prime; 0 is right.
+    """
+    n = forward.shape[2]
+    stream = np.empty(primes.size * n, np.uint64)
+    parts = np.empty((2, primes.size, n), np.uint32)
+    unpack_bits(c0, 31, stream)
+    bad = 0
+    for i in range(primes.size):
+        for j in range(n):
+            x = stream[i * n + j]
+            bad += int(x >= primes[i])
+            parts[0, i, j] = uint32(x)
+    if bad:
+        return bad
+    uniform_polynomial(seed, primes, stream, parts[1])
+    values = np.empty(n, np.uint32)
+    scratch = np.empty(n, np.uint32)
+    for side in range(2):
+        for i in range(primes.size):
+            forward_ntt(
+                values, parts[side, i], forward[i, 0], forward[i, 1], primes[i], scratch
+            )
+            target = out[i, 2 * vector + side]
+            for j in range(lanes.size // LANES):
+                start = j * _SPAN + block * LANES
+                for u in range(LANES):
+                    target[start + u] = values[lanes[j * LANES + u]]
+    return 0
+
+
+@njit(**JIT)
+def _mask(
+    bins: U16, start: int, segments: I64, table: U32, tail: U32, p: np.uint64, a: U32
+) -> None:
+    """Transform the mask of one block of one row: one table look-up per sample, then the tail.
+
+    ``segments`` (S, 4) are the row's bins: feature, first bin, number of bins, first lane slot.
+    """
+    block = a.size // LANES
+    for s in range(segments.shape[0]):
+        feature = segments[s, 0]
+        first = segments[s, 1]
+        count = segments[s, 2]
+        slot = segments[s, 3]
+        for j in range(block):
+            k = np.int64(bins[feature, start + j]) - first
+            inside = k >= 0 and k < count
+            at = (block - 1 - j) * LANES
+            if s == 0:
+                _copy_lanes(table, (k + slot if inside else EMPTY) * LANES, a, at)
+            elif inside:
+                _add_lanes(table, (k + slot) * LANES, a, at, p)
+    tail_stages(a, tail[0], tail[1], p)
+
+
+@njit(**JIT)
+def accumulate_rows(
+    bins: U16,
+    start: int,
+    n_blocks: int,
+    segments: I64,
+    row_ends: I64,
+    row_from: int,
+    row_to: int,
+    tables: U32,
+    tails: U32,
+    montgomery: U64,
+    cipher: U32,
+    acc: U32,
+    cache: U32,
+    mode: int,
+) -> None:
+    """Multiply one chunk of ciphertexts with the masks of some rows and add the products up.
+
+    Parameters
+    ----------
+    bins : ndarray of uint16, shape (F, n)
+        Bin of every sample, padded to whole blocks.
+    start : int
+        First sample of the chunk.
+    n_blocks : int
+        Blocks in the chunk, at most 16.
+    segments, row_ends : ndarray of int64, shapes (S, 4) and (R + 1,)
+        The bins that make up every row.
+    row_from, row_to : int
+        The rows to work on.
+    tables : ndarray of uint32, shape (L, 17 * 16)
+        Mask tables.
+    tails : ndarray of uint32, shape (L, 2, 16 B)
+        Twiddles of the lane layout.
+    montgomery : ndarray of uint64, shape (L, 2)
+        Primes and their inverses modulo 2^32.
+    cipher : ndarray of uint32, shape (L, P, 256 B)
+        Interleaved ciphertext polynomials; zero for blocks that are missing.
+    acc : ndarray of uint32, shape (R, L, P, 16 B)
+        Accumulators, added to.
+    cache : ndarray of uint32, shape (R, L, 256 B)
+        Interleaved masks of this chunk; one element if ``mode`` is ``CACHE_OFF``.
+    mode : int
+        ``CACHE_OFF``, ``CACHE_FILL`` or ``CACHE_USE``.
+    """
+    size = tails.shape[2]
+    block = size // LANES
+    one = np.empty(size, np.uint32)
+    own = np.zeros(_SPAN * block if mode == CACHE_OFF else 1, np.uint32)
+    tile = min(_TILE, block)
+    for i in range(tables.shape[0]):
+        p = montgomery[i, 0]
+        pinv = montgomery[i, 1]
+        for row in range(row_from, row_to):
+            masks = own if mode == CACHE_OFF else cache[row, i]
+            if mode != CACHE_USE:
+                parts = segments[row_ends[row] : row_ends[row + 1]]
+                for b in range(n_blocks):
+                    _mask(bins, start + b * block, parts, tables[i], tails[i], p, one)
+                    for j in range(block):
+                        _copy_lanes(one, j * LANES, masks, j * _SPAN + b * LANES)
+            for first in range(0, block, tile):
+                for q in range(cipher.shape[1]):
+                    polynomial = cipher[i, q]
+                    target = acc[row, i, q]
+                    for j in range(first, first + tile):
+                        _multiply_accumulate(
+                            masks, j * _SPAN, polynomial, j * _SPAN, target, j * LANES, p, pinv
+                        )

@@ -1,0 +1,74 @@
+"""How a federation reaches its providers: in this process, or over real nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
+
+from fedcredit.wire import Peers, Transcript, run_in_process
+
+__all__ = ["Backend", "InProcessBackend", "Role", "Server"]
+
+R = TypeVar("R")
+#: Makes the coordinator's role of one session, given its peers; called again for a retry.
+Role = Callable[[Peers], Coroutine[Any, Any, R]]
+
+
+class Server(Protocol):
+    """What a provider's engine offers to whoever runs its sessions."""
+
+    party: str
+
+    def serve(self, peers: Peers, coordinator: str) -> Coroutine[Any, Any, str]:
+        """Return the role of one session: wait for the coordinator's job and do it."""
+
+
+class Backend(Protocol):
+    """Runs sessions between the coordinator (this process) and providers."""
+
+    coordinator: str
+    providers: tuple[str, ...]
+
+    def run(
+        self,
+        role: Role[R],
+        *,
+        providers: Sequence[str] | None = None,
+        job: str,
+        transcript: Transcript,
+    ) -> R:
+        """Run one session of ``job`` and return the coordinator's result.
+
+        A provider or hub that vanishes for a while is waited for; when a provider has lost its
+        memory, the session is opened anew with a fresh role, which resumes from the last
+        checkpoint.
+        """
+
+
+class InProcessBackend:
+    """All parties in this process; every message still goes through the codec."""
+
+    def __init__(self, coordinator: str, servers: Mapping[str, Server]) -> None:
+        self.coordinator = coordinator
+        self.providers = tuple(servers)
+        self._servers = dict(servers)
+
+    def run(
+        self,
+        role: Role[R],
+        *,
+        providers: Sequence[str] | None = None,
+        job: str,
+        transcript: Transcript,
+    ) -> R:
+        """Run one session of ``job`` and return the coordinator's result."""
+        names = tuple(providers) if providers is not None else self.providers
+        roles: dict[str, Coroutine[Any, Any, Any]] = {self.coordinator: role(Peers(names))}
+        for name in names:
+            others = [self.coordinator, *(other for other in names if other != name)]
+            roles[name] = self._servers[name].serve(Peers(others), self.coordinator)
+        result: R = run_in_process(roles, transcript=transcript)[self.coordinator]
+        return result
+
+    def __repr__(self) -> str:
+        return f"InProcessBackend({self.coordinator!r}, {list(self.providers)!r})"

@@ -1,0 +1,270 @@
+"""The long-lived process of a provider: answers proposals and serves sessions.
+
+Features, keys and model shares stay in this process and its storage directory. Every session
+runs in a thread of its own; a refused one costs its proposer an error and this process nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from fedcredit.errors import (
+    FedCreditError,
+    PeerUnavailable,
+    PolicyError,
+    SessionLost,
+    TransportError,
+)
+from fedcredit.node.certs import Credentials, TlsMaterial
+from fedcredit.node.channel import Channel, Timeouts
+from fedcredit.node.driver import drive
+from fedcredit.node.frames import Frame
+from fedcredit.node.handshake import Propose, answer_proposal, decline, read_proposal
+from fedcredit.node.link import Backoff, Link
+from fedcredit.node.pki import write_private
+from fedcredit.wire import Envelope, Peers, Transcript
+
+if TYPE_CHECKING:
+    from fedcredit.models.backend import Server
+
+__all__ = ["Job", "PartyNode"]
+
+log = logging.getLogger(__name__)
+
+_KEPT_JOBS = 50
+
+
+@dataclass
+class Job:
+    """One session as the party's status shows it.
+
+    ``state`` is ``opening``, ``running``, ``done`` or ``failed``; times are seconds since the
+    epoch; ``outcome`` is what the engine returned, or the error's class.
+    """
+
+    id: str
+    name: str
+    coordinator: str
+    members: tuple[str, ...]
+    started: float
+    state: str = "opening"
+    ended: float | None = None
+    bytes: int = 0
+    outcome: str = ""
+
+
+class PartyNode:
+    """Serves one engine over one link.
+
+    Parameters
+    ----------
+    credentials : Credentials
+    tls : TlsMaterial
+    uri : str
+    engine : Server
+        Its ``serve(peers, coordinator)`` makes the role of one session; called in the session's
+        thread, several at a time up to ``max_sessions``.
+    coordinators : sequence of str
+        Who may open sessions.
+    hub_name : str
+    max_sessions : int
+    timeouts : Timeouts
+    backoff : Backoff
+    status_file : Path, optional
+        Rewritten (JSON) whenever a job starts or ends.
+    on_event : callable, optional
+        See :class:`~fedcredit.node.link.Link`.
+    """
+
+    def __init__(
+        self,
+        credentials: Credentials,
+        tls: TlsMaterial,
+        uri: str,
+        engine: Server,
+        *,
+        coordinators: Sequence[str],
+        hub_name: str = "platform",
+        max_sessions: int = 8,
+        timeouts: Timeouts | None = None,
+        backoff: Backoff | None = None,
+        status_file: Path | None = None,
+        on_event: Callable[[str, str], None] | None = None,
+    ) -> None:
+        self._engine = engine
+        self._coordinators = frozenset(coordinators)
+        self._max_sessions = max_sessions
+        self._status_file = status_file
+        self._status_lock = threading.Lock()
+        self._lock = threading.Lock()
+        self._idle = threading.Condition(self._lock)
+        self._jobs: list[Job] = []
+        self._open: dict[int, tuple[Job, Channel]] = {}
+        self._stopping = False
+        self.link = Link(
+            credentials,
+            tls,
+            uri,
+            hub_name=hub_name,
+            on_proposal=self._on_proposal,
+            timeouts=timeouts,
+            backoff=backoff,
+            on_event=on_event,
+        )
+
+    def __repr__(self) -> str:
+        return f"PartyNode({self.link.party!r}, {self.link.uri!r})"
+
+    def start(self) -> PartyNode:
+        """Connect and serve in the background; return self."""
+        self._write_status()
+        self.link.start()
+        return self
+
+    def run(self) -> None:
+        """Serve until :meth:`stop`.
+
+        Raises
+        ------
+        TransportError
+            The hub does not admit this party, refused its certificate repeatedly, or another
+            process serves for it now.
+        """
+        error: TransportError | None = self.link.wait_fatal()
+        if error is not None:
+            raise error
+
+    def stop(self, grace: float = 10.0) -> None:
+        """End every session with an abort and disconnect.
+
+        Parameters
+        ----------
+        grace : float
+            Seconds to wait for sessions that are computing.
+        """
+        leaving = SessionLost(
+            f"{self.link.party} is shutting down.",
+            party=self.link.party,
+            fix=f"wait until {self.link.party} is back; the session is then opened again",
+        )
+        with self._idle:
+            self._stopping = True
+            for _, channel in self._open.values():
+                channel.fail(leaving)
+            self._idle.wait_for(lambda: not self._open, grace)
+        self.link.close()
+        self._write_status()
+
+    @property
+    def jobs(self) -> list[Job]:
+        """Running and recent jobs, the newest last."""
+        with self._lock:
+            return list(self._jobs)
+
+    # --- sessions ----------------------------------------------------------------------------
+
+    def _on_proposal(self, frame: Frame, envelope: Envelope, batch: pa.RecordBatch) -> None:
+        setup, proposal = read_proposal(self.link, frame, batch)
+        refusal = self._refusal(proposal)
+        if refusal is not None:
+            log.warning("%s: %s", proposal.coordinator, refusal.reason)
+            decline(self.link, setup, refusal)
+            return
+        members = (proposal.coordinator, *proposal.participants)
+        job = Job(
+            setup.session.hex()[:12], proposal.job, proposal.coordinator, members, time.time()
+        )
+        with self._lock:
+            self._jobs = [*self._jobs[-_KEPT_JOBS:], job]
+            self._open[id(job)] = job, setup
+        threading.Thread(
+            target=self._serve, args=(job, setup, proposal), name=f"session-{job.id}", daemon=True
+        ).start()
+
+    def _refusal(self, proposal: Propose) -> FedCreditError | None:
+        party = self.link.party
+        if proposal.coordinator not in self._coordinators:
+            return PolicyError(
+                f"{proposal.coordinator} may not open sessions with {party}.",
+                party=party,
+                fix=f"have {party} add it to [policy] coordinators",
+            )
+        with self._lock:
+            running = list(self._open.values())
+            if self._stopping:
+                return SessionLost(f"{party} is shutting down.", party=party)
+        for _, channel in running:
+            # Its process is gone for good if the same coordinator proposes from another one.
+            peer = channel.peers.get(proposal.coordinator)
+            if peer is not None and not self.link.is_present(proposal.coordinator, peer.boot):
+                channel.fail(
+                    SessionLost(f"{proposal.coordinator} restarted.", party=proposal.coordinator)
+                )
+                running = [entry for entry in running if entry[1] is not channel]
+        if len(running) >= self._max_sessions:
+            return PeerUnavailable(
+                f"{party} serves {len(running)} sessions already.",
+                party=party,
+                fix="wait for one to end, or raise [session] max_sessions there",
+            )
+        return None
+
+    def _serve(self, job: Job, setup: Channel, proposal: Propose) -> None:
+        transcript = Transcript()
+        try:
+            channel = answer_proposal(self.link, setup, proposal)
+            with self._lock:
+                self._open[id(job)] = job, channel
+                job.state = "running"
+                if self._stopping:
+                    channel.fail(SessionLost(f"{self.link.party} is shutting down."))
+            self._write_status()
+            log.info("job %s (%s) for %s runs", job.id, job.name, job.coordinator)
+            role = self._engine.serve(Peers(channel.peers), proposal.coordinator)
+            job.outcome = str(drive(channel, role, transcript=transcript))[:200]
+            job.state = "done"
+            log.info("job %s is done", job.id)
+        except FedCreditError as error:
+            job.state, job.outcome = "failed", type(error).__name__
+            log.warning("job %s ended: %s", job.id, error)
+        except BaseException as error:
+            # The traceback may quote data: only where it happened goes to the log.
+            job.state, job.outcome = "failed", type(error).__name__
+            log.error("job %s failed: %s", job.id, _where(error))
+        finally:
+            job.ended, job.bytes = time.time(), transcript.total_bytes
+            with self._idle:
+                self._open.pop(id(job), None)
+                self._idle.notify_all()
+            self._write_status()
+
+    def _write_status(self) -> None:
+        if self._status_file is None:
+            return
+        with self._status_lock:
+            with self._lock:
+                jobs = [asdict(job) for job in self._jobs]
+            status = {"party": self.link.party, "written": time.time(), "jobs": jobs}
+            try:
+                write_private(self._status_file, json.dumps(status, indent=1).encode())
+            except OSError as error:
+                log.warning("the status file cannot be written (%s)", error.strerror)
+
+
+def _where(error: BaseException) -> str:
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    if frame is None:
+        return type(error).__name__
+    code = frame.tb_frame.f_code
+    return f"{type(error).__name__} at {Path(code.co_filename).name}:{frame.tb_lineno}"

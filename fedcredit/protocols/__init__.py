@@ -1,0 +1,1 @@
+"""Protocols between parties: one file each, with its diagram, leakage table and roles."""

@@ -1,0 +1,201 @@
+"""Sums over a label holder's encrypted numbers, taken by a data provider per bin of its columns.
+
+::
+
+    label holder                                      provider
+      SumKeys{profile, public key, Galois keys} ----->            once per job
+      SumChunk{16 blocks of ciphertexts} ... ... ----->           one pass: all rows, V vectors
+                                                <-----  SumReply{sums, re-randomised, flooded}
+
+What each role learns:
+
+=============  ===========================================================================
+role           learns
+=============  ===========================================================================
+label holder   for every vector and bin: the sum of its numbers over the rows of that bin;
+               nothing else about the rows of a bin (every answer is freshly re-randomised
+               and flooded; the statistical distance is `SumProfile.statistical_distance`)
+provider       how many rows and vectors a pass has; nothing about the numbers
+=============  ===========================================================================
+
+A label holder that encrypts powers of two instead of gradients reads memberships from the sums;
+against it the provider merges small bins, caps vectors and passes per job, and the plaintext
+modulus is no larger than the job needs.
+
+Sources: Huang et al., "Cheetah", USENIX Security 2022 (coefficient encoding); Lu et al.,
+"Squirrel", USENIX Security 2023 (histograms); Chen et al., "Efficient Homomorphic Conversion
+Between (Ring) LWE Ciphertexts", ACNS 2021 (ring packing).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from fedcredit.crypto.encsum_keyholder import SumKeyHolder
+from fedcredit.crypto.encsum_messages import CiphertextChunk, SumAnswers, SumPublicKeys
+from fedcredit.crypto.encsum_profile import SumProfile
+from fedcredit.crypto.encsum_provider import MaskPlan, SumAccumulator
+from fedcredit.errors import PeerProtocolError
+from fedcredit.wire import Message, Peer, Peers, U8x2
+
+__all__ = ["SumClient", "SumServer"]
+
+_STEP = "encrypted sums"
+IntArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class SumKeys(
+    Message,
+    kind="sums.keys",
+    version=1,
+    max_bytes=64 << 20,
+    reveals="public keys and parameters",
+):
+    """Label holder to provider: profile fields by name, public key and Galois keys (SEAL)."""
+
+    fields: tuple[str, ...]
+    values: tuple[int, ...]
+    public_key: bytes
+    galois_keys: bytes
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class SumChunk(
+    Message,
+    kind="sums.chunk",
+    version=1,
+    max_bytes=512 << 20,
+    reveals="the number of rows and vectors; the numbers are encrypted",
+):
+    """Label holder to provider: ciphertexts of up to 16 blocks of rows and all vectors."""
+
+    first_block: int
+    n_blocks: int
+    n_vectors: int
+    seeds: U8x2
+    c0: U8x2
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class SumReply(
+    Message,
+    kind="sums.reply",
+    version=1,
+    max_bytes=512 << 20,
+    reveals="per vector and bin the sum over the bin's rows",
+):
+    """Provider to label holder: re-randomised, flooded sums of one pass."""
+
+    n_vectors: int
+    total_bins: int
+    c0: U8x2
+    c1: U8x2
+
+
+class SumClient:
+    """The label holder's side; one key pair per job, for all providers alike.
+
+    Parameters
+    ----------
+    profile : SumProfile
+    """
+
+    def __init__(self, profile: SumProfile) -> None:
+        self.profile = profile
+        self._holder = SumKeyHolder(profile)
+
+    async def open(self, peers: Peers) -> None:
+        """Send the public keys."""
+        keys = self._holder.public_keys()
+        fields = keys.profile.to_dict()
+        await peers.broadcast(
+            SumKeys(tuple(fields), tuple(fields.values()), keys.public_key, keys.galois_keys)
+        )
+
+    async def request(self, peers: Peers, values: IntArray) -> None:
+        """Encrypt ``values`` (V, n) and send them; providers work on what has arrived."""
+        for chunk in self._holder.encrypt(values):
+            await peers.broadcast(
+                SumChunk(chunk.first_block, chunk.n_blocks, chunk.n_vectors, chunk.seeds, chunk.c0)
+            )
+
+    async def collect(self, peer: Peer, n_vectors: int, bins: Sequence[int]) -> IntArray:
+        """Receive and decrypt one pass's sums, shape (V, sum of ``bins``)."""
+        reply = await peer.recv(SumReply)
+        answers = SumAnswers(reply.n_vectors, reply.total_bins, reply.c0, reply.c1)
+        return self._holder.decrypt(answers, n_vectors, bins)
+
+
+class SumServer:
+    """The provider's side.
+
+    Parameters
+    ----------
+    keys : SumPublicKeys
+        Of the label holder.
+    threads : int
+    """
+
+    def __init__(self, keys: SumPublicKeys, *, threads: int = 1) -> None:
+        self.profile = keys.profile
+        self._keys = keys
+        self._threads = threads
+
+    @classmethod
+    async def open(cls, peer: Peer, *, n_rows: int, threads: int = 1) -> SumServer:
+        """Receive the public keys.
+
+        Raises
+        ------
+        PeerProtocolError
+            The profile is not valid, or larger than ``n_rows`` rows need.
+        """
+        message = await peer.recv(SumKeys)
+        if len(message.fields) != len(message.values):
+            raise PeerProtocolError("the profile is malformed.", party=peer.name, step=_STEP)
+        profile = SumProfile.from_dict(dict(zip(message.fields, message.values, strict=True)))
+        if profile.max_rows != n_rows:
+            raise PeerProtocolError(
+                "the profile is for another number of rows.", party=peer.name, step=_STEP
+            )
+        keys = SumPublicKeys(profile, message.public_key, message.galois_keys)
+        return cls(keys, threads=threads)
+
+    def plan(
+        self,
+        bins: npt.NDArray[np.unsignedinteger],
+        n_bins: npt.NDArray[np.int64],
+        *,
+        cache_bytes: int = 0,
+    ) -> MaskPlan:
+        """Prepare columns (F, n) in the order of a pass."""
+        plan = MaskPlan(bins, n_bins, self.profile, threads=self._threads)
+        if cache_bytes:
+            plan.cache_masks(cache_bytes)
+        return plan
+
+    async def serve(self, peer: Peer, plan: MaskPlan, n_vectors: int, n_rows: int) -> None:
+        """Receive one pass over ``n_rows`` rows, sum, and answer."""
+        accumulator = SumAccumulator(
+            self.profile, self._keys, plan, n_vectors, threads=self._threads
+        )
+        done, blocks = 0, self.profile.blocks(n_rows)
+        while done < blocks:
+            chunk = await peer.recv(SumChunk)
+            if chunk.first_block != done or chunk.n_vectors != n_vectors:
+                raise PeerProtocolError(
+                    "a chunk of ciphertexts is out of turn.", party=peer.name, step=_STEP
+                )
+            done += chunk.n_blocks
+            accumulator.add(
+                CiphertextChunk(
+                    chunk.first_block, chunk.n_blocks, chunk.n_vectors, chunk.seeds, chunk.c0
+                )
+            )
+        answers = accumulator.finish()
+        await peer.send(SumReply(answers.n_vectors, answers.total_bins, answers.c0, answers.c1))

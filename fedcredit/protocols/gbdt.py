@@ -1,0 +1,480 @@
+"""Vertical gradient-boosted trees: one label holder, any number of data providers.
+
+Every tree is grown level by level by :class:`fedcredit.stats.grower.TreeGrower` at the label
+holder. Histograms of the providers' features come from
+:mod:`~fedcredit.protocols.encrypted_sums`, the ways of their rows from
+:mod:`~fedcredit.protocols.directions`::
+
+    label holder                                           each provider
+      TrainJob{rows, limits}                    ------->
+                                                <-------   Features{bins per feature}
+      TrainStart{trees already made}, keys      ------->
+      for every tree:
+        TreeStart{features used}                ------->
+        for every level:
+          LevelStart, node map or corrections   ------->
+          encrypted gradients                   ------->
+                                                <-------   encrypted sums per bin
+          SplitChoices{slot, feature, bin}      ------->
+                                                <-------   directions of the rows
+        TreeEnd                                 ------->   (checkpoint)
+      TrainEnd{trees kept}                      ------->
+                                                <-------   TrainAck
+
+What each role learns, beside the two sub-protocols' tables:
+
+=============  ==========================================================================
+role           learns
+=============  ==========================================================================
+label holder   per feature of a provider: number of bins, the most frequent bin, whether it
+               has missing values, and its label (a number unless the provider releases
+               names); per node and bin the sums of gradients and hessians, from which the
+               counts per bin follow; the bin numbers of splits, never a cut point; which
+               rows of a splitting node went left. Over many trees the last item orders the
+               rows by an (unnamed) feature ever more finely; ``max_splits_per_feature`` at
+               the provider bounds into how many groups
+provider       the aligned rows of the job, the shape of the trees as far as the number of
+               nodes per level shows it, its own splits; with open membership also which
+               rows share a node
+=============  ==========================================================================
+
+No label, gradient, score, feature value or cut point leaves its owner in the clear.
+
+Sources: Cheng et al., "SecureBoost", IEEE Intelligent Systems 2021 (the split of work between
+label holder and providers); Ke et al., "LightGBM", NeurIPS 2017 (the trees).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from fedcredit.crypto.encsum_pairs import decode_pair, encode_pair
+from fedcredit.errors import InputError, PeerProtocolError
+from fedcredit.protocols.directions import DirectionsClient, no_slot
+from fedcredit.protocols.encrypted_sums import SumClient
+from fedcredit.protocols.forest import (
+    PAIR_BITS,
+    ForestParams,
+    ForestState,
+    LabelData,
+    PooledFeatures,
+)
+from fedcredit.protocols.gbdt_messages import (
+    Features,
+    LevelStart,
+    SplitChoices,
+    TrainAck,
+    TrainEnd,
+    TrainJob,
+    TrainStart,
+    TreeEnd,
+    TreeStart,
+)
+from fedcredit.stats.grower import HistogramWork, TreeGrower
+from fedcredit.stats.histograms import local_histograms
+from fedcredit.stats.quantise import (
+    QuantisedGradients,
+    initial_logit,
+    logistic_gradients,
+    squared_error_gradients,
+)
+from fedcredit.stats.tree_params import FeatureInfo
+from fedcredit.stats.trees import LEAF, SplitDecision, decision_directions
+from fedcredit.wire import Peers
+
+__all__ = ["ForestHooks", "train_label_holder"]
+
+Bits = npt.NDArray[np.bool_]
+
+
+def _nothing(*_: object) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class ForestHooks:
+    """What the caller is told while a forest grows.
+
+    Attributes
+    ----------
+    on_tree : callable (state, pooled features)
+        After every tree; the place to write a checkpoint.
+    on_progress : callable (step, done, total)
+    """
+
+    on_tree: Callable[[ForestState, PooledFeatures], None] = _nothing
+    on_progress: Callable[[str, int, int], None] = _nothing
+
+
+async def train_label_holder(
+    peers: Peers,
+    job: TrainJob,
+    data: LabelData,
+    params: ForestParams,
+    state: ForestState,
+    hooks: ForestHooks | None = None,
+    *,
+    own_labels: Sequence[str] = (),
+) -> tuple[ForestState, PooledFeatures]:
+    """Grow a forest with the providers among ``peers``; the label holder's role.
+
+    Parameters
+    ----------
+    peers : Peers
+        The providers; none for a forest of the label holder's features alone.
+    job : TrainJob
+        The same for every provider.
+    data : LabelData
+    params : ForestParams
+    state : ForestState
+        Empty, or a checkpoint to go on from.
+    hooks : ForestHooks
+    own_labels : sequence of str
+        Labels of the label holder's features.
+
+    Returns
+    -------
+    ForestState, PooledFeatures
+
+    Raises
+    ------
+    PeerProtocolError
+        A provider answered out of turn or with impossible content.
+    """
+    holder = _LabelHolder(peers, job, data, params, hooks or ForestHooks())
+    return await holder.run(state, own_labels)
+
+
+class _LabelHolder:
+    def __init__(
+        self,
+        peers: Peers,
+        job: TrainJob,
+        data: LabelData,
+        params: ForestParams,
+        hooks: ForestHooks,
+    ) -> None:
+        self.peers, self.job, self.data, self.params, self.hooks = peers, job, data, params, hooks
+        self.pooled = PooledFeatures()
+        self.n = len(data.y)
+        self.vectors = 2 if params.precision == "exact" else 1
+        self.sums = SumClient(params.profile(self.n)) if peers else None
+        self.directions = {
+            name: DirectionsClient(peer, hide_membership=params.hide_membership)
+            for name, peer in peers.items()
+        }
+        self.split_counts = dict.fromkeys(peers, 0)
+
+    async def run(
+        self, state: ForestState, own_labels: Sequence[str]
+    ) -> tuple[ForestState, PooledFeatures]:
+        await self.peers.broadcast(self.job)
+        self.pooled.add("", self.data.infos, own_labels)
+        start = len(state.trees)
+        for name, reply in (await self.peers.gather(Features)).items():
+            self._add_features(name, reply)
+            start = min(start, reply.trees)
+        if start < len(state.trees):
+            state = ForestState()  # scores of an earlier tree are not kept: begin anew
+            start = 0
+        if start == 0:
+            state = self._initial_state()
+        await self.peers.broadcast(TrainStart(start))
+        if self.sums is not None:
+            await self.sums.open(self.peers)
+        for name, client in self.directions.items():
+            await client.open(self.job.salt + name.encode())
+            self.split_counts[name] = self._splits_of(state, name)
+        for index in range(start, self.params.n_estimators):
+            if self._stopped(state):
+                break
+            await self._tree(state, index)
+            self.hooks.on_tree(state, self.pooled)
+            self.hooks.on_progress("train", index + 1, self.params.n_estimators)
+        if self.params.early_stopping_rounds is not None:
+            state = state.best()
+        await self._end(state)
+        return state, self.pooled
+
+    def _add_features(self, name: str, reply: Features) -> None:
+        columns = (
+            reply.n_bins,
+            reply.has_missing,
+            reply.is_categorical,
+            reply.most_frequent,
+            reply.monotone,
+        )
+        if any(len(column) != len(reply.labels) for column in columns):
+            raise PeerProtocolError("feature descriptions differ in length.", party=name)
+        try:
+            infos = [
+                FeatureInfo(
+                    n_bins=int(bins),
+                    has_missing=bool(missing),
+                    is_categorical=bool(categorical),
+                    most_frequent_bin=int(frequent),
+                    monotone=int(sign),
+                )
+                for bins, missing, categorical, frequent, sign in zip(*columns, strict=True)
+            ]
+        except InputError as error:
+            raise PeerProtocolError(
+                f"a feature description is impossible: {error.reason}", party=name
+            ) from None
+        self.pooled.add(name, infos, reply.labels, reply.split_cap)
+
+    def _initial_state(self) -> ForestState:
+        train = self.data.is_train
+        weight = None if self.data.weight is None else self.data.weight[train]
+        if self.params.objective == "binary":
+            init = initial_logit(self.data.y[train], weight)
+        else:
+            init = float(np.average(self.data.y[train], weights=weight))
+        return ForestState(init_score=init, score=np.full(self.n, init))
+
+    def _splits_of(self, state: ForestState, name: str) -> int:
+        mine = self.pooled.of(name)
+        return sum(int(np.isin(tree.feature, mine).sum()) for tree in state.trees)
+
+    async def _tree(self, state: ForestState, index: int) -> None:
+        in_bag, use = self._sample(state, index)
+        gradients = self._gradients(state.score, in_bag, index)
+        grower = TreeGrower(
+            in_bag,
+            gradients.g,
+            gradients.h,
+            gradients.g_scale,
+            gradients.h_scale,
+            self.pooled.infos,
+            self.params.tree,
+            col_mask=use,
+            split_budget=self._budget(state),
+        )
+        for name, peer in self.peers.items():
+            await peer.send(TreeStart(index, use[self.pooled.of(name)].astype(np.uint8)))
+        numbers: dict[int, int] = {}
+        while not grower.done:
+            frontier = [node for node, _ in grower.frontier()]
+            choices = self._choices(grower)
+            await self._histograms(grower, gradients, use, choices)
+            await self._directions(grower, frontier, choices, numbers)
+        await self.peers.broadcast(TreeEnd(index))
+        tree = grower.finish(self.params.learning_rate)
+        state.trees.append(tree)
+        split_numbers = np.full(tree.n_nodes, -1, np.int32)
+        split_numbers[list(numbers)] = list(numbers.values())
+        state.split_numbers.append(split_numbers)
+        state.score = state.score + tree.value[grower.leaf_of_row]
+        self._losses(state)
+
+    def _sample(self, state: ForestState, index: int) -> tuple[Bits, Bits]:
+        """Draw the tree's rows and features; a stream per tree, so a resumed job draws alike."""
+        in_bag = self.data.is_train
+        if self.params.subsample < 1:
+            rng = np.random.default_rng([self.params.seed, index, 1])
+            train = np.flatnonzero(in_bag)
+            size = max(1, round(self.params.subsample * len(train)))
+            in_bag = np.zeros(self.n, np.bool_)
+            in_bag[rng.choice(train, size, replace=False)] = True
+        use = np.array([info.n_bins > 1 for info in self.pooled.infos], np.bool_)
+        usable = np.flatnonzero(use)
+        if not len(usable):
+            raise InputError(
+                "no feature has more than one bin.",
+                step="train",
+                fix="supply features that vary over the training rows",
+            )
+        if self.params.colsample < 1:
+            rng = np.random.default_rng([self.params.seed, index, 2])
+            size = max(1, round(self.params.colsample * len(usable)))
+            use = np.zeros(len(use), np.bool_)
+            use[rng.choice(usable, size, replace=False)] = True
+        return in_bag, use
+
+    def _gradients(
+        self, score: npt.NDArray[np.float64], in_bag: Bits, index: int
+    ) -> QuantisedGradients:
+        derive = (
+            logistic_gradients if self.params.objective == "binary" else squared_error_gradients
+        )
+        g, h = derive(score, self.data.y, self.data.weight)
+        return self.params.quantiser().quantise(g, h, tree=index, in_bag=in_bag)
+
+    def _budget(self, state: ForestState) -> npt.NDArray[np.int64] | None:
+        if all(cap < 0 for cap in self.pooled.cap):
+            return None
+        used = np.zeros(len(self.pooled), np.int64)
+        for tree in state.trees:
+            used += np.bincount(tree.feature[tree.feature != LEAF], minlength=len(used))
+        cap = np.array(self.pooled.cap, np.int64)
+        return np.where(cap < 0, np.iinfo(np.int64).max, cap - used)
+
+    def _choices(self, grower: TreeGrower) -> npt.NDArray[np.uint8]:
+        """Return each row's slot in each lane of the level, shape (lanes, n)."""
+        none = no_slot(self.params.hide_membership)
+        frontier = grower.frontier()
+        choices = np.full((-(-len(frontier) // none), self.n), none, np.uint8)
+        for position, (_, rows) in enumerate(frontier):
+            lane, slot = divmod(position, none)
+            choices[lane, rows] = slot
+        return choices
+
+    async def _histograms(
+        self,
+        grower: TreeGrower,
+        gradients: QuantisedGradients,
+        use: Bits,
+        choices: npt.NDArray[np.uint8],
+    ) -> None:
+        work = grower.histogram_work()
+        askers = self._askers(use)
+        if self.peers:
+            await self._request(grower, work, gradients, choices, askers)
+        own = self.pooled.of("")
+        own_offsets = self.pooled.offsets()[: len(own) + 1]
+        G = np.zeros((len(work), int(self.pooled.offsets()[-1])), np.int64)
+        H = np.zeros_like(G)
+        for i, item in enumerate(work):
+            g, h = local_histograms(
+                self.data.bins, item.rows, gradients.g, gradients.h, own_offsets
+            )
+            G[i, : own_offsets[-1]], H[i, : own_offsets[-1]] = g, h
+        for name in askers:
+            places = self._places(name, use)
+            bins = [self.pooled.infos[f].n_bins for f in self.pooled.of(name) if use[f]]
+            G[:, places], H[:, places] = await self._collect(name, len(work), bins)
+        for i, item in enumerate(work):
+            grower.supply(item.node, G[i], H[i])
+
+    def _askers(self, use: Bits) -> Peers:
+        """Return the providers that have a usable feature."""
+        return Peers(name for name in self.peers if use[self.pooled.of(name)].any())
+
+    async def _request(
+        self,
+        grower: TreeGrower,
+        work: Sequence[HistogramWork],
+        gradients: QuantisedGradients,
+        choices: npt.NDArray[np.uint8],
+        askers: Peers,
+    ) -> None:
+        """Send the slots and the encrypted gradients of the nodes to be summed."""
+        assert self.sums is not None
+        rows_of = dict(grower.frontier())
+        slot_of = {node: position for position, node in enumerate(rows_of)}
+        summed = tuple(slot_of[item.node] for item in work)
+        await self.peers.broadcast(LevelStart(len(rows_of), summed, self.vectors))
+        for client in self.directions.values():
+            await client.commit(choices)
+        values = np.zeros((len(work), self.vectors, self.n), np.int64)
+        for i, item in enumerate(work):
+            g, h = gradients.g[item.rows], gradients.h[item.rows]
+            if self.vectors == 2:
+                values[i, 0, item.rows], values[i, 1, item.rows] = g, h
+            else:
+                values[i, 0, item.rows] = encode_pair(g, h, PAIR_BITS)
+        if self.params.hide_membership:
+            if len(work):
+                await self.sums.request(askers, values.reshape(-1, self.n))
+            return
+        for i, item in enumerate(work):
+            await self.sums.request(askers, values[i][:, rows_of[item.node]])
+
+    async def _collect(
+        self, name: str, nodes: int, bins: Sequence[int]
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Receive a provider's sums of g and of h, shape (nodes, bins) each."""
+        assert self.sums is not None
+        peer = self.peers[name]
+        if self.params.hide_membership:
+            sums = await self.sums.collect(peer, nodes * self.vectors, bins) if nodes else None
+        else:
+            parts = [await self.sums.collect(peer, self.vectors, bins) for _ in range(nodes)]
+            sums = np.concatenate(parts) if parts else None
+        if sums is None:
+            empty = np.zeros((0, sum(bins)), np.int64)
+            return empty, empty
+        if self.vectors == 2:
+            return sums[0::2], sums[1::2]
+        return decode_pair(sums, PAIR_BITS)
+
+    def _places(self, name: str, use: Bits) -> npt.NDArray[np.int64]:
+        """Positions in a pooled histogram of the used features of a provider."""
+        offsets = self.pooled.offsets()
+        mine = [f for f in self.pooled.of(name) if use[f]]
+        parts = [np.arange(offsets[f], offsets[f + 1]) for f in mine]
+        return np.concatenate(parts) if parts else np.zeros(0, np.int64)
+
+    async def _directions(
+        self,
+        grower: TreeGrower,
+        frontier: Sequence[int],
+        choices: npt.NDArray[np.uint8],
+        numbers: dict[int, int],
+    ) -> None:
+        decisions = grower.decide()
+        none = no_slot(self.params.hide_membership)
+        position = {node: i for i, node in enumerate(frontier)}
+        for name, peer in self.peers.items():
+            mine = [d for d in decisions if self.pooled.owner[d.feature] == name]
+            await peer.send(self._split_choices(mine, position))
+            for decision in mine:
+                numbers[decision.node] = self.split_counts[name]
+                self.split_counts[name] += 1
+        for decision in decisions:
+            if self.pooled.owner[decision.feature] == "":
+                column = self.data.bins[decision.rows, decision.feature]
+                grower.partition(decision.node, decision_directions(column, decision))
+        for name, client in self.directions.items():
+            left = await client.fetch()
+            for decision in decisions:
+                if self.pooled.owner[decision.feature] == name:
+                    lane = position[decision.node] // none
+                    grower.partition(decision.node, left[lane, decision.rows])
+
+    def _split_choices(
+        self, decisions: Sequence[SplitDecision], position: Mapping[int, int]
+    ) -> SplitChoices:
+        lengths = [len(d.left_bins) for d in decisions]
+        return SplitChoices(
+            slots=np.array([position[d.node] for d in decisions], np.int32),
+            features=np.array([self.pooled.local[d.feature] for d in decisions], np.int32),
+            thresholds=np.array([d.threshold_bin for d in decisions], np.int32),
+            default_left=np.array([d.default_left for d in decisions], np.uint8),
+            starts=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32),
+            categories=np.array([b for d in decisions for b in d.left_bins], np.int32),
+        )
+
+    def _losses(self, state: ForestState) -> None:
+        train = self.data.is_train
+        state.train_loss.append(self._loss(state, train))
+        if not train.all():
+            state.valid_loss.append(self._loss(state, ~train))
+            if int(np.argmin(state.valid_loss)) == len(state.valid_loss) - 1:
+                state.best_score = state.score
+
+    def _loss(self, state: ForestState, rows: Bits) -> float:
+        weight = None if self.data.weight is None else self.data.weight[rows]
+        y, score = self.data.y[rows], state.score[rows]
+        if self.params.objective == "regression":
+            return float(np.average((y - score) ** 2, weights=weight))
+        losses = np.logaddexp(0.0, np.where(y > 0, -score, score))
+        return float(np.average(losses, weights=weight))
+
+    def _stopped(self, state: ForestState) -> bool:
+        rounds = self.params.early_stopping_rounds
+        if rounds is None or not state.valid_loss:
+            return False
+        return len(state.trees) - 1 - int(np.argmin(state.valid_loss)) >= rounds
+
+    async def _end(self, state: ForestState) -> None:
+        await self.peers.broadcast(TrainEnd(len(state.trees)))
+        for name, ack in (await self.peers.gather(TrainAck)).items():
+            if ack.splits != self._splits_of(state, name):
+                raise PeerProtocolError(
+                    "the provider keeps another number of splits.", party=name, step="train: end"
+                )

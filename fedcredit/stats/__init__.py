@@ -1,0 +1,1 @@
+"""Plain mathematics on arrays: binning, trees, gradients and metrics. No parties, no frames."""
