@@ -159,7 +159,7 @@ class Link:
         with self.lock:
             for channel in list(self._channels.values()):
                 channel.close()
-            while self._channels and self._connection is not None and self._fatal is None:
+            while any(map(self._owes, self._channels.values())) and self._fatal is None:
                 left = deadline - time.monotonic()
                 if left <= 0 or not self._state.wait(left):
                     break
@@ -171,6 +171,10 @@ class Link:
         for thread in self._threads:
             if thread.ident is not None and thread is not threading.current_thread():
                 thread.join(self.timeouts.linger)
+
+    def _owes(self, channel: Channel) -> bool:
+        """Whether a peer that is there has yet to acknowledge something."""
+        return any(not o.empty and self._here(o) for o in channel.outboxes.values())
 
     def wait_connected(self, timeout: float | None = None) -> None:
         """Wait for the hub.

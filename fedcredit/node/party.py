@@ -164,6 +164,11 @@ class PartyNode:
         self.link.close()
         self._write_status()
 
+    def wait_idle(self, timeout: float) -> bool:
+        """Wait until no session is open; False if that takes longer than ``timeout`` seconds."""
+        with self._idle:
+            return self._idle.wait_for(lambda: not self._open, timeout)
+
     @property
     def jobs(self) -> list[Job]:
         """Running and recent jobs, the newest last."""

@@ -285,7 +285,7 @@ class DirectionsServer:
         for lane, owned in enumerate(lanes):
             for slot, left in owned.items():
                 bits[used.index(slot), lane] = left
-        a = self._selection.answer(bits.reshape(len(used), -1), used)
+        a = self._selection.answer(bits.reshape(len(used), self.lanes * self._n), used)
         await self._peer.send(MaskedDirections(a.first_row, a.n_rows, a.slots, a.pads))
 
     def _refuse(self, reason: str) -> None:

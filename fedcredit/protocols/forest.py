@@ -26,8 +26,10 @@ __all__ = [
     "ProviderShare",
 ]
 
-#: Width of the lower digit (the gradients' sum) of a packed pair, and of the upper one.
+#: Width of the lower, signed digit of a packed pair, which holds sums of gradients.
 PAIR_BITS = 21
+#: Width of the upper digit, which holds sums of hessians; the pair has a sign bit above it.
+_HESSIAN_BITS = 20
 
 Objective = Literal["binary", "regression"]
 Precision = Literal["packed", "exact", "high"]
@@ -76,7 +78,8 @@ class ForestParams:
     def profile(self, n_rows: int) -> SumProfile:
         """Return the encrypted-sum parameters for ``n_rows`` rows."""
         if self.precision == "exact":
-            return SumProfile.exact(n_rows, self.block)
+            # Hessians have 17 bits without a sign, so 18 with one.
+            return SumProfile.exact(n_rows, self.block, value_bits=18)
         if self.precision == "high":
             return SumProfile.high_assurance(n_rows, self.block)
         return SumProfile.packed(n_rows, self.block)
@@ -86,7 +89,7 @@ class ForestParams:
         if self.precision == "exact":
             return Quantiser.exact()
         return Quantiser.packed(
-            self.gradient_bits, seed=self.seed, g_digit=PAIR_BITS, h_digit=PAIR_BITS
+            self.gradient_bits, seed=self.seed, g_digit=PAIR_BITS, h_digit=_HESSIAN_BITS
         )
 
 

@@ -9,7 +9,7 @@ split for split:
 - a numeric feature is scanned from the last bin downwards first (missing values go left), then,
   if it has a missing bin, from the first bin upwards (missing values go right); a later candidate
   has to be strictly better;
-- of equally good features the one with the lower index wins;
+- of equally good features one with a monotone constraint wins, then the lower index;
 - a categorical feature with few bins is split one against the rest, otherwise its bins are sorted
   by ``g / (h + cat_smooth)`` and scanned from both ends;
 - a feature that offers no split at a node is skipped at the node's descendants.

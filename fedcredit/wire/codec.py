@@ -100,8 +100,9 @@ def _checked(kind: pa.DataType, value: Any) -> Any:
 def _binary(value: Any) -> pa.Array:
     if not isinstance(value, bytes | bytearray | memoryview):
         raise TypeError
-    contiguous = not isinstance(value, memoryview) or value.c_contiguous
-    data = pa.py_buffer(value if contiguous else value.tobytes())
+    if isinstance(value, memoryview) and not value.c_contiguous:
+        value = value.tobytes()
+    data = pa.py_buffer(value)
     offsets = pa.py_buffer(np.array([0, data.size], np.int64))
     return pa.Array.from_buffers(pa.large_binary(), 1, [None, offsets, data])
 

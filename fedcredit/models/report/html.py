@@ -42,12 +42,13 @@ class _Picture:
 class _Tile:
     label: str
     value: str
-    detail: str
+    details: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class _Section:
     anchor: str
+    short: str
     title: str
     intro: str
     tables: tuple[Markup, ...]
@@ -65,6 +66,9 @@ def render(report: TrainingReport) -> str:
         created_iso=report.provenance.created.isoformat(),
         sentences=headline(report),
         tiles=_tiles(report),
+        worth=_picture(
+            report, plots.uplift, "Difference and its interval; zero means no difference."
+        ),
         sections=[s for s in _sections(report) if s.tables or s.pictures],
         version=name(report.provenance.package_version),
     )
@@ -112,9 +116,13 @@ def to_svg(figure: Figure, key: str, description: str) -> Markup:
 def _tiles(report: TrainingReport) -> list[_Tile]:
     tiles = [
         _Tile(
-            f"{u.metric}, {SPLIT_NAMES[u.split]} rows",
+            f"{u.metric} of the joint model" + ("" if u.higher_is_better else ", lower is better"),
             decimal(u.joint),
-            f"alone {decimal(u.alone)} · {signed(u.difference)}",
+            (
+                f"platform alone {decimal(u.alone)}",
+                f"difference {signed(u.difference)}",
+                f"{percent(u.confidence, 0)} interval {signed(u.low)} to {signed(u.high)}",
+            ),
         )
         for u in report.uplift
     ]
@@ -127,7 +135,7 @@ def _tiles(report: TrainingReport) -> list[_Tile]:
             found = (("R²", joint.r2), ("RMSE", joint.rmse), ("MAE", joint.mae))
         split = SPLIT_NAMES[joint.split]
         tiles = [
-            _Tile(f"{metric}, {split} rows", decimal(value), MODEL_NAMES[joint.name])
+            _Tile(f"{metric} of the {MODEL_NAMES[joint.name]}", decimal(value), (f"{split} rows",))
             for metric, value in found
         ]
     return tiles
@@ -152,14 +160,8 @@ def _sections(report: TrainingReport) -> list[_Section]:
     wire = report.wire or ()
     return [
         _Section(
-            "worth",
-            "What the joint data were worth",
-            "",
-            _html(views.headline_table(report)),
-            _picture(report, plots.uplift, "An interval that does not touch zero is a difference."),
-        ),
-        _Section(
             "data",
+            "Data",
             "Data and matching",
             "",
             _html(views.match_table(report), views.split_table(report)),
@@ -167,6 +169,7 @@ def _sections(report: TrainingReport) -> list[_Section]:
         ),
         _Section(
             "settings",
+            "Settings",
             "Parameters and privacy settings",
             "",
             _html(views.privacy_table(report), views.parameter_table(report)),
@@ -175,12 +178,14 @@ def _sections(report: TrainingReport) -> list[_Section]:
         _Section(
             "quality",
             "Quality",
+            "Quality",
             "",
             _html(views.quality_table(report), views.gains_table(report)),
             _quality_pictures(report),
         ),
         _Section(
             "importance",
+            "Importance",
             "Importance",
             "",
             _html(views.party_table(report), views.feature_table(report)),
@@ -189,12 +194,14 @@ def _sections(report: TrainingReport) -> list[_Section]:
         _Section(
             "cost",
             "Cost",
+            "Cost",
             "",
             _html(views.phase_table(report), views.wire_table(report)),
             _picture(report, plots.tree_costs, _tree_caption(report)),
         ),
         _Section(
             "learned",
+            "Who learned what",
             "Who learned what",
             f"The messages in this job's transcript, {count(sum(r.messages for r in wire))} in all "
             f"with {size(sum(r.bytes for r in wire))}, by the party that received them. The last "
@@ -203,7 +210,12 @@ def _sections(report: TrainingReport) -> list[_Section]:
             (),
         ),
         _Section(
-            "reproducibility", "Reproducibility", "", _html(views.provenance_table(report)), ()
+            "reproducibility",
+            "Reproducibility",
+            "Reproducibility",
+            "",
+            _html(views.provenance_table(report)),
+            (),
         ),
     ]
 

@@ -65,7 +65,7 @@ def uplift(report: TrainingReport) -> Figure | None:
     rows = [u for u in report.uplift if u.metric not in ("RMSE", "MAE")]
     if not rows:
         return None
-    figure, (axes,) = new_figure(size=(4.8, 0.85 + 0.42 * len(rows)))
+    figure, (axes,) = new_figure(size=(4.6, 0.95 + 0.42 * len(rows)))
     places = np.arange(len(rows))[::-1]
     centre = np.array([u.difference for u in rows])
     spans = [centre - [u.low for u in rows], [u.high for u in rows] - centre]
@@ -83,7 +83,7 @@ def uplift(report: TrainingReport) -> Figure | None:
     axes.set_ylim(-0.6, len(rows) - 0.4)
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.grid(axis="y", visible=False)
-    axes.set_xlabel(f"Joint minus platform alone, {rows[0].confidence:.0%} interval")
+    axes.set_xlabel(f"Joint minus platform alone, {text.percent(rows[0].confidence, 0)} interval")
     axes.set_ylabel("Metric")
     axes.set_title("Difference on the same rows")
     return figure
@@ -95,7 +95,7 @@ def roc(report: TrainingReport) -> Figure | None:
     found = _rankings(report)
     if not found:
         return None
-    figure, (axes,) = new_figure(size=(4.8, 4.2))
+    figure, (axes,) = new_figure(size=(4.6, 4.1))
     for q in found:
         assert q.ranking is not None
         label = f"{_legend_name(q)}, AUC {text.decimal(q.auc)}"
@@ -122,7 +122,7 @@ def ks(report: TrainingReport) -> Figure | None:
     quality = found[0]
     ranking = quality.ranking
     assert ranking is not None
-    figure, (axes,) = new_figure()
+    figure, (axes,) = new_figure(size=(4.6, 4.1))
     axes.plot(ranking.population, ranking.events, color=PALETTE["event"], label="Events")
     axes.plot(
         ranking.population,
@@ -133,13 +133,13 @@ def ks(report: TrainingReport) -> Figure | None:
     )
     at = ranking.ks_index
     x, low, high = ranking.population[at], ranking.others[at], ranking.events[at]
-    axes.plot([x, x], [low, high], color=PALETTE["ink"], linewidth=1.2, marker="_", label=None)
-    axes.annotate(
-        f"KS {text.decimal(quality.ks, 3)}\nat {100 * x:.0f} % of rows",
-        (x, (low + high) / 2),
-        xytext=(6, -2),
-        textcoords="offset points",
-        va="center",
+    axes.plot(
+        [x, x],
+        [low, high],
+        color=PALETTE["ink"],
+        linewidth=1.2,
+        marker="_",
+        label=f"KS {text.decimal(quality.ks, 3)} at {100 * x:.0f} % of rows",
     )
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1.005)
@@ -240,7 +240,7 @@ def calibration(report: TrainingReport) -> Figure | None:
     axes.set_xlabel("Mean predicted probability")
     axes.set_ylabel("Observed event rate")
     axes.set_title(f"Calibration, {SPLIT_NAMES[found[0].split]} rows")
-    axes.legend(loc="upper left")
+    axes.legend(loc="best")
     return figure
 
 
@@ -293,10 +293,12 @@ def learning_curve(report: TrainingReport) -> Figure | None:
             markersize=5,
             label=f"Least, {text.decimal(loss)} at {tree:,}",
         )
-    axes.xaxis.set_major_locator(MaxNLocator(7, integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(7, integer=True, steps=[1, 2, 5, 10]))
     axes.set_xlabel("Trees")
     axes.set_ylabel(_literal(text.name(report.loss_name)).capitalize())
     axes.set_title("Learning curve")
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high + 0.32 * (high - low))
     axes.legend(loc="upper right")
     return figure
 
@@ -319,7 +321,7 @@ def predicted_actual(report: TrainingReport) -> Figure | None:
     axes.set_xlabel(f"Predicted {_literal(text.name(report.target))}")
     axes.set_ylabel(f"Actual {_literal(text.name(report.target))}")
     axes.set_title(f"Predicted and actual, {SPLIT_NAMES[quality.split]} rows")
-    axes.legend(loc="upper left")
+    axes.legend(loc="best")
     return figure
 
 
@@ -340,7 +342,7 @@ def residuals(report: TrainingReport) -> Figure | None:
     axes.set_xlabel(f"Predicted {_literal(text.name(report.target))}")
     axes.set_ylabel("Actual minus predicted")
     axes.set_title(f"Residuals, {SPLIT_NAMES[quality.split]} rows")
-    axes.legend(loc="upper left")
+    axes.legend(loc="best")
     return figure
 
 
@@ -392,7 +394,7 @@ def tree_costs(report: TrainingReport) -> Figure | None:
     """Draw wall time and bytes of every tree."""
     if not report.trees:
         return None
-    figure, (top, bottom) = new_figure(rows=2, size=(4.8, 4.2))
+    figure, (top, bottom) = new_figure(rows=2, size=(4.6, 4.1))
     index = np.array([t.index for t in report.trees])
     edges = np.append(index, index[-1] + 1) - 0.5
     top.stairs(
@@ -419,7 +421,7 @@ def tree_costs(report: TrainingReport) -> Figure | None:
         axes.set_ylim(0, None)
         axes.grid(axis="x", visible=False)
     bottom.set_ylim(0, 1.35 * max(float((up + down).max()), 1e-12))
-    bottom.xaxis.set_major_locator(MaxNLocator(7, integer=True))
+    bottom.xaxis.set_major_locator(MaxNLocator(7, integer=True, steps=[1, 2, 5, 10]))
     top.set_ylabel("Wall time, s")
     bottom.set_ylabel(f"On the wire, {unit}")
     top.set_title("Cost of each tree")

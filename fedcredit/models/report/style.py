@@ -35,18 +35,18 @@ LINES: dict[str, dict[str, Any]] = {
     "joint": {"color": PALETTE["joint"], "linestyle": "-"},
     "alone": {"color": PALETTE["alone"], "linestyle": (0, (5, 2))},
 }
-#: Inches; set so that 9 pt text stays readable on a phone and beside a second figure.
-SIZE = (4.8, 3.5)
+#: Inches; set so that 10 pt text stays readable on a phone and beside a second figure.
+SIZE = (4.6, 3.5)
 _RC = {
     "text.usetex": False,
     "axes.formatter.use_mathtext": False,
     "svg.fonttype": "none",
     "svg.hashsalt": "fedcredit",
-    "font.size": 9.0,
-    "axes.titlesize": 10.0,
+    "font.size": 10.0,
+    "axes.titlesize": 11.0,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
-    "axes.labelsize": 9.0,
+    "axes.labelsize": 10.0,
     "axes.labelcolor": PALETTE["ink"],
     "axes.titlecolor": PALETTE["ink"],
     "axes.edgecolor": PALETTE["muted"],
@@ -65,7 +65,7 @@ _RC = {
     "xtick.labelcolor": PALETTE["ink"],
     "ytick.labelcolor": PALETTE["ink"],
     "legend.frameon": False,
-    "legend.fontsize": 8.5,
+    "legend.fontsize": 9.0,
     "lines.linewidth": 1.7,
     "figure.facecolor": "none",
     "savefig.facecolor": "none",

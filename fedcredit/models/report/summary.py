@@ -25,9 +25,9 @@ _FEATURES = 10
 
 _STYLE = Markup("""<style>
 .fc-summary{max-width:60rem;line-height:1.45}
-.fc-summary .table{overflow-x:auto;margin:1em 0 .2em}
+.fc-summary .table{overflow-x:auto}
 .fc-summary table{border-collapse:collapse;margin:0}
-.fc-summary caption{text-align:left;font-weight:600;padding:.2em 0}
+.fc-summary .caption{font-weight:600;margin:1em 0 .1em}
 .fc-summary th,.fc-summary td{padding:.2em .8em .2em 0;text-align:left;vertical-align:top}
 .fc-summary thead th{border-bottom:1px solid currentColor}
 .fc-summary .n{text-align:right;font-variant-numeric:tabular-nums}

@@ -29,10 +29,10 @@ class Column:
 
 @dataclass(frozen=True)
 class Bar:
-    """A number with a bar of ``share`` (0 to 1) beside it."""
+    """A number with a bar of ``share`` (0 to 1) beside it, or room for one (None)."""
 
     text: str
-    share: float
+    share: float | None
 
 
 Cell = str | Bar
@@ -62,7 +62,7 @@ class Table:
     stack: bool = False
 
     def to_html(self) -> Markup:
-        """Return a captioned ``<table>`` with scoped headings."""
+        """Return a titled ``<table>`` with scoped headings."""
         head = Markup("").join(
             Markup('<th scope="col"{}>{}</th>').format(_class(c), c.name) for c in self.columns
         )
@@ -76,12 +76,14 @@ class Table:
             for row in self.rows
         )
         table = Markup(
-            "<table{}><caption>{}</caption><thead><tr>{}</tr></thead><tbody>{}</tbody></table>"
+            '<table{} aria-label="{}"><thead><tr>{}</tr></thead><tbody>{}</tbody></table>'
         ).format(Markup(' class="stack"') if self.stack else "", self.title, head, body)
         note = Markup('<p class="note">{}</p>').format(self.note) if self.note else Markup("")
+        # The title stands outside of what scrolls sideways.
         return Markup(
+            '<p class="caption">{}</p>'
             '<div class="table" tabindex="0" role="region" aria-label="{}">{}</div>{}'
-        ).format(self.title, table, note)
+        ).format(self.title, self.title, table, note)
 
     def _repr_html_(self) -> str:
         return str(self.to_html())
@@ -113,20 +115,26 @@ def _class(column: Column) -> Markup:
 
 def _html_cell(cell: Cell, column: Column, *, first: bool) -> Markup:
     if isinstance(cell, Bar):
-        share = min(max(cell.share, 0.0), 1.0)
-        content = Markup(
-            '<span class="bar"><span class="track"><span style="width:{:.1f}%"></span></span>'
-            "<span>{}</span></span>"
-        ).format(100 * share, cell.text)
+        track = Markup("")
+        if cell.share is not None:
+            track = Markup('<span class="track"><span style="width:{:.1f}%"></span></span>').format(
+                100 * min(max(cell.share, 0.0), 1.0)
+            )
+        content = Markup('<span class="bar"><span class="n">{}</span>{}</span>').format(
+            cell.text, track
+        )
     else:
         content = escape(cell)
     if first:
+        # Long names may break after their joints.
+        for joint in "_.":
+            content = content.replace(joint, Markup(f"{joint}<wbr>"))
         return Markup('<th scope="row"{}>{}</th>').format(_class(column), content)
     return Markup('<td data-label="{}"{}>{}</td>').format(column.name, _class(column), content)
 
 
 def _plain(cell: Cell) -> str:
     if isinstance(cell, Bar):
-        filled = round(_BAR_CELLS * min(max(cell.share, 0.0), 1.0))
-        return f"{cell.text} {'█' * filled:<{_BAR_CELLS}}"
+        filled = round(_BAR_CELLS * min(max(cell.share or 0.0, 0.0), 1.0))
+        return f"{cell.text:>8} {'█' * filled:<{_BAR_CELLS}}"
     return cell

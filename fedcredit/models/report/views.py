@@ -111,7 +111,20 @@ def split_table(report: TrainingReport) -> Table | None:
     """Aligned rows and the parts of the data."""
     rows: list[tuple[Cell, ...]] = []
     if report.aligned_rows is not None:
-        rows.append(("Aligned rows", count(report.aligned_rows), percent(1.0), ABSENT, ABSENT))
+        known = [s.events for s in report.splits if s.events is not None]
+        covered = len(known) == len(report.splits) and report.aligned_rows == sum(
+            s.rows for s in report.splits
+        )
+        events = sum(known) if known and covered else None
+        rows.append(
+            (
+                "All aligned",
+                count(report.aligned_rows),
+                percent(1.0),
+                count(events),
+                percent(fraction(events, report.aligned_rows), 2),
+            )
+        )
     whole = report.aligned_rows or sum(s.rows for s in report.splits)
     rows += [
         (
@@ -253,7 +266,9 @@ def gains_table(report: TrainingReport) -> Table | None:
 
 def feature_name(item: Importance) -> str:
     """Return ``party · label``, or ``party · feature 3`` where the label is not released."""
-    label = name(item.label) if item.label is not None else f"feature {item.feature}"
+    label = (
+        name(item.label) if item.label is not None else f"feature\N{NO-BREAK SPACE}{item.feature}"
+    )
     return f"{name(item.party)} · {label}"
 
 
@@ -327,7 +342,7 @@ def phase_table(report: TrainingReport) -> Table | None:
     ]
     known = [p.bytes for p in report.phases if p.bytes is not None]
     if len(rows) > 1:
-        rows.append(("Total", seconds(total), size(sum(known)) if known else ABSENT))
+        rows.append(("Total", Bar(seconds(total), None), size(sum(known)) if known else ABSENT))
     return Table(
         "Wall time and bytes by phase",
         (Column("Phase", numeric=False), Column("Wall time", numeric=False), Column("On the wire")),
@@ -361,7 +376,7 @@ def wire_table(report: TrainingReport) -> Table | None:
             )
         )
     cells = [size(totals[1]), size(totals[2])] + ([size(totals[3])] if between else [])
-    rows.append(("Total", count(totals[0]), *cells, size(whole)))
+    rows.append(("Total", count(totals[0]), *cells, Bar(size(whole), None)))
     return Table(
         "Bytes by message kind and direction",
         (
