@@ -3,13 +3,13 @@
 Layouts
 -------
 *lane layout* of a polynomial at block size B: ``16 B`` values, position ``j * 16 + lane``; the
-sixteen lanes hold ``16 / (N/B)`` masks of ``N/B`` bins side by side, that is sixteen bins (a *row*).
+sixteen lanes hold ``16 / (N/B)`` masks of ``N/B`` bins side by side, sixteen bins (a *row*) in all.
 *interleaved layout* of up to sixteen blocks: ``[j][block][lane]``.
 
 The accumulators hold, per row, prime and ciphertext polynomial, residues below ``p`` in lane
 layout.  Products of sixteen blocks are summed in 64 bits (four products of 31-bit factors fit),
-split into halves ``hi 2^32 + lo`` and reduced once by a Montgomery step (P. Montgomery, 1985), which
-divides by ``2^32``; the mask tables carry the factor ``2^32`` in advance.
+split into halves ``hi 2^32 + lo`` and reduced once by a Montgomery step (P. Montgomery,
+1985), which divides by ``2^32``; the mask tables carry the factor ``2^32`` in advance.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, uint32, uint64
+from numba import njit, uint32
 from numba.core import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from fedcredit.crypto.blake2x import uniform_polynomial
+from fedcredit.crypto.encsum_bits import unpack_bits
 from fedcredit.crypto.ntt import (
     JIT,
     LANES,
@@ -35,7 +36,7 @@ from fedcredit.crypto.ntt import (
     tail_stages,
 )
 
-__all__ = ["BLOCKS_PER_CHUNK", "accumulate_rows", "pack_bits", "prepare_ciphertext", "unpack_bits"]
+__all__ = ["BLOCKS_PER_CHUNK", "accumulate_rows", "prepare_ciphertext"]
 
 BLOCKS_PER_CHUNK = 16
 """Blocks whose products are summed before one reduction."""
@@ -112,8 +113,9 @@ def _multiply_accumulate(  # type: ignore[no-untyped-def]
 
         low32, s32, s31 = constant(0xFFFFFFFF), constant(32), constant(31)
         low31 = constant(0x7FFFFFFF)
-        p_, pinv_ = splat(b, prime, _V64), splat(b, inverse, _V64)
-        delta = b.sub(constant(1 << 31), p_)
+        # The masks tell LLVM that 32-bit factors suffice.
+        p_, pinv_ = (b.and_(splat(b, x, _V64), low32) for x in (prime, inverse))
+        delta = b.and_(b.sub(constant(1 << 31), p_), low32)
 
         def even(x: Any) -> Any:
             return b.and_(x, low32)
@@ -147,7 +149,8 @@ def _multiply_accumulate(  # type: ignore[no-untyped-def]
             quotient = even(b.mul(even(low), pinv_))
             carry = b.sub(odd(low), odd(b.mul(quotient, p_)))
             total = b.add(b.add(b.add(high, carry), p_), half(old))  # below 2^35
-            total = b.add(b.mul(b.lshr(total, s31), delta), b.and_(total, low31))
+            folds = b.and_(b.lshr(total, s31), low32)
+            total = b.add(b.mul(folds, delta), b.and_(total, low31))
             reduced.append(total)
         joined = b.bitcast(b.or_(reduced[0], b.shl(reduced[1], s32)), _V32)
         p32 = splat(b, b.trunc(prime, _V32.element), _V32)
@@ -157,62 +160,6 @@ def _multiply_accumulate(  # type: ignore[no-untyped-def]
         return context.get_dummy_value()
 
     return signature, generate
-
-
-@njit(**JIT)
-def pack_bits(values: U64, width: int, out: U64) -> None:
-    """Write ``values``, each below ``2^width``, one after another into 64-bit words.
-
-    Parameters
-    ----------
-    values : ndarray of uint64, shape (n,)
-        The values; n width must be a multiple of 64 or ``out`` is padded with zeros.
-    width : int
-        1 to 63 bits.
-    out : ndarray of uint64, shape (ceil(n width / 64),)
-        Receives the words.
-    """
-    out[:] = uint64(0)
-    for i in range(values.size):
-        at = i * width
-        word = at >> 6
-        shift = uint64(at & 63)
-        out[word] |= values[i] << shift
-        if (at & 63) + width > 64:
-            out[word + 1] |= values[i] >> (uint64(64) - shift)
-
-
-@njit(**JIT)
-def unpack_bits(words: U64, width: int, out: U64) -> None:
-    """Undo :func:`pack_bits`: read ``out.size`` values of ``width`` bits."""
-    mask = (uint64(1) << uint64(width)) - uint64(1)
-    for i in range(out.size):
-        at = i * width
-        word = at >> 6
-        shift = uint64(at & 63)
-        x = words[word] >> shift
-        if (at & 63) + width > 64:
-            x |= words[word + 1] << (uint64(64) - shift)
-        out[i] = x & mask
-
-
-@njit(**JIT)
-def count_out_of_range(words: U64, width: int, primes: U64, degree: int) -> int:
-    """Count the residues of a packed polynomial (L, N) that are not below their prime."""
-    mask = (uint64(1) << uint64(width)) - uint64(1)
-    bad = 0
-    i = 0
-    for k in range(primes.size):
-        p = primes[k]
-        for _ in range(degree):
-            at = i * width
-            shift = uint64(at & 63)
-            x = words[at >> 6] >> shift
-            if (at & 63) + width > 64:
-                x |= words[(at >> 6) + 1] << (uint64(64) - shift)
-            bad += int((x & mask) >= p)
-            i += 1
-    return bad
 
 
 @njit(**JIT)
@@ -262,9 +209,7 @@ def prepare_ciphertext(
     scratch = np.empty(n, np.uint32)
     for side in range(2):
         for i in range(primes.size):
-            forward_ntt(
-                values, parts[side, i], forward[i, 0], forward[i, 1], primes[i], scratch
-            )
+            forward_ntt(values, parts[side, i], forward[i, 0], forward[i, 1], primes[i], scratch)
             target = out[i, 2 * vector + side]
             for j in range(lanes.size // LANES):
                 start = j * _SPAN + block * LANES

@@ -8,7 +8,8 @@ from typing import NoReturn
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fedcredit.crypto.encsum_kernels import BLOCKS_PER_CHUNK, pack_bits, unpack_bits
+from fedcredit.crypto.encsum_bits import pack_bits, raise_modulus, unpack_bits
+from fedcredit.crypto.encsum_kernels import BLOCKS_PER_CHUNK
 from fedcredit.crypto.encsum_messages import (
     CiphertextChunk,
     SumAnswers,
@@ -16,7 +17,6 @@ from fedcredit.crypto.encsum_messages import (
     bytes_of,
     words_of,
 )
-from fedcredit.crypto.encsum_packing import raise_modulus
 from fedcredit.crypto.encsum_profile import PRIME_BITS, SumProfile
 from fedcredit.crypto.seal import SEED_BYTES
 from fedcredit.errors import CiphertextError, InputError

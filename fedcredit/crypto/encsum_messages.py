@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fedcredit.crypto.encsum_kernels import BLOCKS_PER_CHUNK, count_out_of_range
+from fedcredit.crypto.encsum_bits import count_out_of_range
+from fedcredit.crypto.encsum_kernels import BLOCKS_PER_CHUNK
 from fedcredit.crypto.encsum_profile import PRIME_BITS, SumProfile
 from fedcredit.crypto.seal import SEED_BYTES
 from fedcredit.errors import CiphertextError

@@ -5,12 +5,12 @@ added (fresh ternary u, fresh error on c1), a uniform flood goes onto the kept c
 and every other coefficient is dropped.  Only then do sums share a ciphertext:
 
 *Packed* (PackRLWEs; H. Chen, W. Dai, M. Kim, Y. Song, *Efficient homomorphic conversion between
-(ring) LWE ciphertexts*, ACNS 2021): merging A and B at step i gives ``A + X^h B + s(A - X^h B)`` with
-``h = B / 2^(i+1)`` and the automorphism s, which cancels the coefficients that are not kept and
-doubles the others; the factor ``1 / B`` is carried by the masks.  Key switching follows SEAL (one
-digit per prime, one special prime P); the division by P of c0 is put off to the end, so a merge
-takes few transforms.  The switching noise falls on an already flooded sum and depends on nothing
-but a re-randomised c1 and public keys.
+(ring) LWE ciphertexts*, ACNS 2021): merging A and B at step i gives
+``A + X^h B + s(A - X^h B)`` with ``h = B / 2^(i+1)`` and the automorphism s, which cancels the
+coefficients that are not kept and doubles the others; the factor ``1 / B`` is carried by the masks.
+Key switching follows SEAL (one digit per prime, one special prime P); the division of c0 by P is
+put off to the end, so a merge takes few transforms.  The switching noise falls on an already
+flooded sum and depends on nothing but a re-randomised c1 and public keys.
 
 *Unpacked*: the kept coefficients of c0 and all of c1.
 
@@ -292,9 +292,7 @@ def merge(
     row = acc[1, levels]
     for i in range(n):
         t[i] = uint32(_reduce16(row[i], special))
-    inverse_ntt(
-        digit, t, inverse[levels, 0], inverse[levels, 1], special, n_inv[levels], scratch
-    )
+    inverse_ntt(digit, t, inverse[levels, 0], inverse[levels, 1], special, n_inv[levels], scratch)
     half = special >> uint64(1)
     for j in range(levels):
         p = primes[j]
@@ -310,54 +308,6 @@ def merge(
             v = _shoup_product(v, special_inv[j, 0], special_inv[j, 1], p)
             v = min(v, v - p) + uint64(target[i])
             target[i] = uint32(min(v, v - p))
-
-
-# ------------------------------------------------------------------------------ switch modulus
-
-
-@njit(**JIT)
-def switch_modulus(residues: U32, primes: U64, crt: U64, bits: int, out: U64) -> None:
-    """Scale residues (K, n) modulo the product M of K primes to ``round(2^bits x / M)``.
-
-    ``x / M`` is the sum of the fractions ``(x_k crt_k mod p_k) / p_k`` modulo 1, taken to 64 bits;
-    the truncations move a rounding by one at most once in ``2^(60 - bits)`` values.
-    """
-    half = uint64(1) << uint64(63 - bits)
-    for i in range(out.size):
-        total = half
-        for k in range(primes.size):
-            p = primes[k]
-            y = (uint64(residues[k, i]) * crt[k] % p) << _S32
-            high = y // p
-            low = ((y - high * p) << _S32) // p
-            total += (high << _S32) + low
-        out[i] = total >> uint64(64 - bits)
-
-
-@njit(**JIT)
-def raise_modulus(
-    values: U64, bits: int, modulus_low: np.uint64, inverse: U64, primes: U64, out: U64
-) -> None:
-    """Scale values modulo ``2^bits`` back to Q: ``round(Q v / 2^bits)`` as residues (L, n).
-
-    With r the remainder of ``Q v + 2^(bits - 1)`` modulo ``2^bits`` the rounded quotient is
-    ``(2^(bits - 1) - r) / 2^bits`` modulo every prime of Q, since these divide ``Q v``.
-    """
-    mask = (uint64(1) << uint64(bits)) - uint64(1)
-    half = uint64(1) << uint64(bits - 1)
-    for i in range(values.size):
-        r = (values[i] * modulus_low + half) & mask
-        for k in range(primes.size):
-            p = primes[k]
-            out[k, i] = (half % p + p - r % p) % p * inverse[k] % p
-
-
-def crt_factors(primes: tuple[int, ...]) -> U64:
-    """Give ``(M / p)^-1`` modulo every prime p, M being their product."""
-    product = 1
-    for p in primes:
-        product *= p
-    return np.array([pow(product // p, -1, p) for p in primes], np.uint64)
 
 
 def with_quotients(values: U32, primes: tuple[int, ...]) -> U32:

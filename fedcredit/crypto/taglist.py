@@ -29,7 +29,9 @@ _MIN_TAG_BYTES = 8
 
 
 def tag_bytes(n_left: int, n_right: int) -> int:
-    """Return the tag length for which two lists meet by chance with probability at most 2^-40.
+    """Return the tag length for which chance meetings have probability at most 2^-40.
+
+    Neither do foreign tags of the two lists meet, nor does one list hold a tag twice.
 
     Parameters
     ----------
@@ -41,7 +43,7 @@ def tag_bytes(n_left: int, n_right: int) -> int:
     int
         Bytes, 8 to 16.
     """
-    bits = STATISTICAL_BITS + math.log2(n_left) + math.log2(n_right)
+    bits = STATISTICAL_BITS + 2 * math.log2(max(n_left, n_right))
     return min(DIGEST_BYTES, max(_MIN_TAG_BYTES, math.ceil(bits / 8)))
 
 

@@ -17,6 +17,8 @@ class ProviderPolicy:
         Fewer common enterprises than this end an alignment.
     min_bin_count : int
         Rows that a bin must hold before anything about it leaves the party.
+    min_node_rows : int
+        With open membership, a node of fewer rows is refused.
     release_feature_names : bool
         Whether feature names, rather than numbers, may stand in reports elsewhere.
     max_trees : int
@@ -29,6 +31,7 @@ class ProviderPolicy:
 
     min_intersection: int = 50
     min_bin_count: int = 10
+    min_node_rows: int = 10
     release_feature_names: bool = False
     max_trees: int = 1000
     max_splits_per_feature: int | None = None

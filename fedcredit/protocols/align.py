@@ -26,10 +26,14 @@ provider   the platform's number of ids; which of its own ids are common (only i
 hub        if it is not the platform: sizes and times
 =========  =======================================================================================
 
-Semi-honest parties; failure probabilities are 2^-40 per run (a tag that meets another id's, a
-foreign tag that is less than 128 bits away from what the platform can compute). Keys, permutation
-and order are drawn anew for every run, so runs cannot be linked. Two runs over changing sets show
-the difference of their intersections to both parties; that is what alignment means.
+The parties are semi-honest. A platform that deviates can leave the bit matrix empty, unseen by the
+provider, and then evaluate the function on any ids it likes instead of the number it declared;
+where that must be excluded, the strategy ``"cached"`` counts every id that is asked.
+
+Failure probabilities are 2^-40 per run (a tag that meets another id's, a foreign tag that is less
+than 128 bits away from what the platform can compute). Keys, permutation and order are drawn anew
+for every run, so runs cannot be linked. Two runs over changing sets show the difference of their
+intersections to both parties; that is what alignment means.
 """
 
 from __future__ import annotations
@@ -46,7 +50,7 @@ from fedcredit.crypto.cm20 import SEED_BYTES, Cm20Receiver, Cm20Sender, hash_ids
 from fedcredit.crypto.cm20_parameters import Cm20Parameters
 from fedcredit.crypto.prg import secure_permutation
 from fedcredit.crypto.taglist import join_tags, tag_bytes
-from fedcredit.errors import PeerProtocolError
+from fedcredit.errors import InputError, PeerProtocolError
 from fedcredit.protocols.align_terms import (
     STEP,
     Agreement,
@@ -328,13 +332,19 @@ async def platform_role(
     Raises
     ------
     InputError
-        If the ids are not distinct nonempty bytes.
+        If the ids are not distinct nonempty bytes, or there is not exactly one provider.
     PolicyError
         If there are fewer common ids than the floor.
     PeerProtocolError
         If the provider breaks the protocol.
     """
     items = checked_ids(ids)
+    if len(peers) != 1:
+        raise InputError(
+            "this form of alignment needs exactly one provider.",
+            step=STEP,
+            fix="use align_many.align_platform",
+        )
     (peer,) = peers.values()
     agreements = await agree_platform(
         peers, len(items), strategy=STRATEGY, floor=floor, session=session

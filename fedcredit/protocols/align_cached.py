@@ -44,7 +44,7 @@ from numpy.typing import NDArray
 from fedcredit.crypto.oprf import OprfKey, blind_many, finalize_many
 from fedcredit.crypto.prg import keyed_hashes
 from fedcredit.crypto.taglist import DIGEST_BYTES, TagList, TagShape
-from fedcredit.errors import BudgetError, InputError, PeerProtocolError
+from fedcredit.errors import BudgetError, CiphertextError, InputError, PeerProtocolError
 from fedcredit.protocols.align_terms import (
     STEP,
     Agreement,
@@ -204,7 +204,6 @@ class TagCache:
         items = checked_ids(ids)
         if not items or not 1 <= capacity <= _MAX_CAPACITY:
             raise InputError("a cached list needs ids and a capacity of 1 to 2^30.", step=STEP)
-        key = OprfKey.generate()
         report: Callable[[int, int], None] | None = None
         if on_progress is not None:
             tell = on_progress
@@ -212,9 +211,17 @@ class TagCache:
             def report(done: int, total: int) -> None:
                 tell("align: cached list", done, total)
 
-        digests = key.evaluate_many(items, size=DIGEST_BYTES, threads=threads, on_progress=report)
-        tags, order = TagList.build(digests, capacity)
-        return cls(key, tags, order, _fingerprint(key, items))
+        while True:
+            key = OprfKey.generate()
+            digests = key.evaluate_many(
+                items, size=DIGEST_BYTES, threads=threads, on_progress=report
+            )
+            try:
+                tags, order = TagList.build(digests, capacity)
+            except CiphertextError:
+                # Two tags met, at most once in 2^16 keys: the next key parts them.
+                continue
+            return cls(key, tags, order, _fingerprint(key, items))
 
     def __repr__(self) -> str:
         return f"TagCache(n={len(self.tags)}, remaining={self.remaining})"

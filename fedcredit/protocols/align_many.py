@@ -39,10 +39,11 @@ each provider  the platform's number of ids, the highest floor; which of its own
                hold (only if the floor is reached); nothing of the other providers' sets
 =============  ==================================================================================
 
-Semi-honest parties. If the platform colludes with all providers but one, they learn that one's
-intersection with the platform's set, and with all but two that of the pair. An id that is not
-common passes by chance with probability 2^-64, at most 2^-40 per run. The providers' public keys
-are relayed by the hub; what protects them is the signature that every envelope bears.
+The parties are semi-honest (for a platform that deviates see `fedcredit.protocols.align`). If the
+platform colludes with all providers but one, they learn that one's intersection with the platform's
+set, and with all but two that of the pair. An id that is not common passes by chance with
+probability 2^-64, at most 2^-40 per run. The providers' public keys are relayed by the hub; what
+protects them is the signature that every envelope bears.
 """
 
 from __future__ import annotations

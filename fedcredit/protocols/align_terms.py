@@ -190,7 +190,7 @@ def checked_ids(ids: Sequence[bytes] | NDArray[np.bytes_]) -> list[bytes]:
     """
     items: list[bytes] = ids.tolist() if isinstance(ids, np.ndarray) else list(ids)
     fix = "pass the ids that fedcredit.uscc.normalise returns"
-    if not all(type(item) is bytes for item in items):
+    if not all(isinstance(item, bytes) for item in items):
         raise InputError("ids must be bytes.", step=STEP, fix=fix)
     if not all(items):
         raise InputError("an id is empty.", step=STEP, fix=fix)

@@ -112,7 +112,7 @@ class ForestHooks:
 
 async def train_label_holder(
     peers: Peers,
-    job: TrainJob,
+    jobs: Mapping[str, TrainJob],
     data: LabelData,
     params: ForestParams,
     state: ForestState,
@@ -126,8 +126,8 @@ async def train_label_holder(
     ----------
     peers : Peers
         The providers; none for a forest of the label holder's features alone.
-    job : TrainJob
-        The same for every provider.
+    jobs : mapping of provider to TrainJob
+        Alike but for the columns and constraints.
     data : LabelData
     params : ForestParams
     state : ForestState
@@ -145,7 +145,7 @@ async def train_label_holder(
     PeerProtocolError
         A provider answered out of turn or with impossible content.
     """
-    holder = _LabelHolder(peers, job, data, params, hooks or ForestHooks())
+    holder = _LabelHolder(peers, jobs, data, params, hooks or ForestHooks())
     return await holder.run(state, own_labels)
 
 
@@ -153,12 +153,12 @@ class _LabelHolder:
     def __init__(
         self,
         peers: Peers,
-        job: TrainJob,
+        jobs: Mapping[str, TrainJob],
         data: LabelData,
         params: ForestParams,
         hooks: ForestHooks,
     ) -> None:
-        self.peers, self.job, self.data, self.params, self.hooks = peers, job, data, params, hooks
+        self.peers, self.jobs, self.data, self.params, self.hooks = peers, jobs, data, params, hooks
         self.pooled = PooledFeatures()
         self.n = len(data.y)
         self.vectors = 2 if params.precision == "exact" else 1
@@ -172,7 +172,8 @@ class _LabelHolder:
     async def run(
         self, state: ForestState, own_labels: Sequence[str]
     ) -> tuple[ForestState, PooledFeatures]:
-        await self.peers.broadcast(self.job)
+        for name, peer in self.peers.items():
+            await peer.send(self.jobs[name])
         self.pooled.add("", self.data.infos, own_labels)
         start = len(state.trees)
         for name, reply in (await self.peers.gather(Features)).items():
@@ -187,7 +188,7 @@ class _LabelHolder:
         if self.sums is not None:
             await self.sums.open(self.peers)
         for name, client in self.directions.items():
-            await client.open(self.job.salt + name.encode())
+            await client.open(self.jobs[name].salt + name.encode())
             self.split_counts[name] = self._splits_of(state, name)
         for index in range(start, self.params.n_estimators):
             if self._stopped(state):

@@ -75,7 +75,7 @@ def _build(hint: Any, value: Any, where: str) -> Any:
             return _build(structured[0], value, where)
         if isinstance(value, int) and not isinstance(value, bool) and int not in args:
             value = float(value)
-        if isinstance(value, args):
+        if isinstance(value, args) and (bool in args or not isinstance(value, bool)):
             return value
     elif origin is tuple:
         if isinstance(value, list | tuple):

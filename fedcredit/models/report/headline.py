@@ -13,7 +13,7 @@ MODEL_NAMES = {"joint": "joint model", "alone": "platform alone"}
 SPLIT_NAMES = {"train": "training", "valid": "validation", "test": "test"}
 _BASIS = {
     "test": "which took no part in training",
-    "valid": "which also decided when training stopped, so the figures are slightly optimistic",
+    "valid": "by which training may have been stopped or tuned, so the figures may be optimistic",
     "train": "which the models were fitted to, so the figures are optimistic",
 }
 

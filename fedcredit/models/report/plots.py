@@ -44,6 +44,12 @@ def _literal(name: str) -> str:
     return name.replace("$", r"\$")
 
 
+def _headroom(axes: Axes) -> None:
+    """Make room for a legend above the data."""
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high + 0.32 * (high - low))
+
+
 def _models(report: TrainingReport) -> list[Quality]:
     return [q for q in (shown(report, "joint"), shown(report, "alone")) if q is not None]
 
@@ -297,8 +303,7 @@ def learning_curve(report: TrainingReport) -> Figure | None:
     axes.set_xlabel("Trees")
     axes.set_ylabel(_literal(text.name(report.loss_name)).capitalize())
     axes.set_title("Learning curve")
-    low, high = axes.get_ylim()
-    axes.set_ylim(low, high + 0.32 * (high - low))
+    _headroom(axes)
     axes.legend(loc="upper right")
     return figure
 
@@ -321,7 +326,8 @@ def predicted_actual(report: TrainingReport) -> Figure | None:
     axes.set_xlabel(f"Predicted {_literal(text.name(report.target))}")
     axes.set_ylabel(f"Actual {_literal(text.name(report.target))}")
     axes.set_title(f"Predicted and actual, {SPLIT_NAMES[quality.split]} rows")
-    axes.legend(loc="best")
+    _headroom(axes)
+    axes.legend(loc="upper left")
     return figure
 
 
@@ -342,7 +348,8 @@ def residuals(report: TrainingReport) -> Figure | None:
     axes.set_xlabel(f"Predicted {_literal(text.name(report.target))}")
     axes.set_ylabel("Actual minus predicted")
     axes.set_title(f"Residuals, {SPLIT_NAMES[quality.split]} rows")
-    axes.legend(loc="best")
+    _headroom(axes)
+    axes.legend(loc="upper left")
     return figure
 
 
@@ -380,6 +387,7 @@ def feature_importance(report: TrainingReport, limit: int = 20) -> Figure | None
                 label=label,
             )
     axes.set_yticks(places, [_literal(feature_name(item)) for item in ranked])
+    axes.set_ylim(-0.6, len(ranked) - 0.4)
     axes.grid(axis="y", visible=False)
     percent_axis(axes.xaxis)
     axes.set_xlabel("Share of gain")
@@ -395,13 +403,12 @@ def tree_costs(report: TrainingReport) -> Figure | None:
     if not report.trees:
         return None
     figure, (top, bottom) = new_figure(rows=2, size=(4.6, 4.1))
-    index = np.array([t.index for t in report.trees])
+    trees = sorted(report.trees, key=lambda tree: tree.index)
+    index = np.array([t.index for t in trees])
     edges = np.append(index, index[-1] + 1) - 0.5
-    top.stairs(
-        [t.seconds for t in report.trees], edges, fill=True, color=PALETTE["joint"], alpha=0.8
-    )
-    up = np.array([t.bytes_up for t in report.trees], dtype=np.float64)
-    down = np.array([t.bytes_down for t in report.trees], dtype=np.float64)
+    top.stairs([t.seconds for t in trees], edges, fill=True, color=PALETTE["joint"], alpha=0.8)
+    up = np.array([t.bytes_up for t in trees], dtype=np.float64)
+    down = np.array([t.bytes_down for t in trees], dtype=np.float64)
     power, unit = next(
         (p, u)
         for p, u in ((9, "GB"), (6, "MB"), (3, "kB"), (0, "B"))

@@ -89,8 +89,9 @@ class Histogram:
 class ClassifierQuality:
     """A classifier on one part of the data.
 
-    Metrics are None where they are not defined: only one class occurs, or (log loss, calibration)
-    the scores are no probabilities.
+    Rows and events are counts, all other figures are weighted. Metrics are None where they are
+    not defined: only one class occurs, or (log loss, calibration) the scores are no
+    probabilities.
     """
 
     name: str

@@ -35,12 +35,12 @@ class Scores:
     y_score : ndarray, shape (n,)
         Probability of the event, or the predicted value.
     weights : ndarray of float, shape (n,), optional
-        Sample weights, positive.
+        Sample weights, not negative; rows of weight zero are left out.
 
     Raises
     ------
     InputError
-        Lengths that differ, no rows, values that are not finite, weights that are not positive.
+        Lengths that differ, no rows, values that are not finite, negative weights.
     """
 
     name: ModelName
@@ -77,8 +77,12 @@ class Scores:
         if self.weights is not None:
             if len(self.weights) != len(self.y_true):
                 raise InputError("weights and y_true differ in length.", step=step)
-            if float(np.min(self.weight)) <= 0:
-                raise InputError("weights must be positive.", step=step)
+            counted = self.weight > 0
+            if float(np.min(self.weight)) < 0 or not counted.any():
+                raise InputError("weights are negative, or all of them zero.", step=step)
+            if not counted.all():
+                for attribute in ("y_true", "y_score", "weights"):
+                    object.__setattr__(self, attribute, getattr(self, attribute)[counted])
 
     @property
     def truth(self) -> FloatArray:

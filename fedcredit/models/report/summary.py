@@ -32,6 +32,8 @@ _STYLE = Markup("""<style>
 .fc-summary thead th{border-bottom:1px solid currentColor}
 .fc-summary .n{text-align:right;font-variant-numeric:tabular-nums}
 .fc-summary .bar{display:inline-flex;align-items:center;gap:.5em;white-space:nowrap}
+.fc-summary .bar .n{min-width:4.5em}
+.fc-summary tbody th{font-weight:normal}
 .fc-summary .track{display:inline-block;width:6em;height:.7em;background:rgba(128,128,128,.25)}
 .fc-summary .track span{display:block;height:100%;background:#2f7fc9}
 .fc-summary .note{font-size:.85em;opacity:.8;margin:.2em 0}

@@ -437,7 +437,7 @@ def provenance_table(report: TrainingReport) -> Table:
     rows.append(("fedcredit", name(made.package_version)))
     rows += [(name(key), name(value)) for key, value in made.environment.items()]
     return Table(
-        "Reproducibility",
+        "Job, versions and seeds",
         (Column("Item", numeric=False), Column("Value", numeric=False)),
         tuple(rows),
     )

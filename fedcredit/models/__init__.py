@@ -1,0 +1,1 @@
+"""Federations, federated frames, estimators and their reports."""

@@ -1,0 +1,294 @@
+"""A federation as the platform's data scientist holds it: align tables, get a frame to model on."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+import pandas as pd
+
+from fedcredit.errors import FedCreditError, InputError
+from fedcredit.models.alignment import AlignedOrder, AlignJob, LocalTable, MatchInfo
+from fedcredit.models.backend import Backend, InProcessBackend, Role
+from fedcredit.models.columns import to_pandas
+from fedcredit.models.engine import ProviderEngine
+from fedcredit.models.frame import FederatedFrame
+from fedcredit.models.policy import ProviderPolicy
+from fedcredit.models.report import PartyMatch, PhaseCost
+from fedcredit.models.store import MemoryStore, Store
+from fedcredit.protocols.align_many import align_platform
+from fedcredit.uscc import IdReport
+from fedcredit.wire import KindCount, Peers, Transcript
+
+__all__ = ["Federation", "simulate"]
+
+R = TypeVar("R")
+Progress = Callable[[str, int, int], None]
+
+
+def _nothing(*_: object) -> None:
+    pass
+
+
+class Federation:
+    """The platform's table and its way to the providers.
+
+    Parameters
+    ----------
+    backend : Backend
+        Reaches the providers.
+    platform : pandas.DataFrame or Arrow table
+        The platform's own table: id, features, label.
+    store : Store, optional
+        Where the platform keeps alignments, checkpoints and its shares of models.
+    on_progress : callable (step, done, total), optional
+
+    Attributes
+    ----------
+    providers : tuple of str
+    engines : dict of str to ProviderEngine
+        The providers' engines if they live in this process (:func:`simulate`), else empty.
+    phases : list of PhaseCost
+        Seconds and bytes of every session so far.
+    transcript : Transcript
+        Counts of all messages so far.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        platform: Any,
+        *,
+        store: Store | None = None,
+        engines: Mapping[str, ProviderEngine] | None = None,
+        on_progress: Progress = _nothing,
+    ) -> None:
+        self.backend = backend
+        self.store: Store = store if store is not None else MemoryStore()
+        self.engines = dict(engines or {})
+        self.on_progress = on_progress
+        self.phases: list[PhaseCost] = []
+        self.transcript = Transcript()
+        self._session = Transcript()
+        self.table = LocalTable(
+            to_pandas(platform, party=backend.coordinator), party=backend.coordinator
+        )
+
+    @property
+    def platform(self) -> str:
+        """Name of the platform."""
+        return self.backend.coordinator
+
+    @property
+    def providers(self) -> tuple[str, ...]:
+        """Names of the providers."""
+        return tuple(self.backend.providers)
+
+    def __repr__(self) -> str:
+        return f"Federation({self.platform!r} with {', '.join(self.providers) or 'no providers'})"
+
+    def run(
+        self, role: Role[R], *, providers: Sequence[str] | None = None, job: str, phase: str
+    ) -> R:
+        """Run one session and record what it cost; see :meth:`Backend.run`.
+
+        Raises
+        ------
+        FedCreditError
+            Whatever a role raised, with party and step.
+        """
+        transcript = self._session = Transcript()
+        begin = time.perf_counter()
+        try:
+            return self.backend.run(role, providers=providers, job=job, transcript=transcript)
+        except FedCreditError as error:
+            error.at(step=phase)
+            raise
+        finally:
+            seconds = time.perf_counter() - begin
+            self.phases.append(PhaseCost(phase, seconds, transcript.total_bytes))
+            self.transcript.merge(transcript.counts)
+
+    def session_counts(self) -> Mapping[tuple[str, str, str], KindCount]:
+        """Return the messages and bytes of the current or last session so far."""
+        return self._session.counts
+
+    def align(
+        self,
+        on: str = "uscc",
+        *,
+        id_kind: str | None = None,
+        providers: Sequence[str] | None = None,
+        strategy: str = "private",
+        min_intersection: int = 1,
+    ) -> FederatedFrame:
+        """Match the rows of all parties by private set intersection.
+
+        Parameters
+        ----------
+        on : str, default "uscc"
+            The id column; a provider that is configured with another one uses its own.
+        id_kind : {"uscc", "text"}, optional
+            How ids are normalised; ``"uscc"`` if the column has that name, else ``"text"``.
+        providers : sequence of str, optional
+            The providers to align with; all by default.
+        strategy : {"private", "pairwise", "cached"}
+            See :mod:`fedcredit.protocols.align_many`.
+        min_intersection : int
+            Abort when fewer rows match; every provider has a floor of its own as well.
+
+        Returns
+        -------
+        FederatedFrame
+
+        Raises
+        ------
+        InputError
+            The id column is missing or unusable.
+        PolicyError
+            The intersection is empty or below a party's floor.
+        """
+        names = tuple(self.providers if providers is None else providers)
+        unknown = sorted(set(names) - set(self.providers))
+        if unknown:
+            raise InputError(f"unknown providers: {', '.join(unknown)}.", step="align")
+        kind = id_kind or ("uscc" if on.lower() == "uscc" else "text")
+        report = self.table.ids(on, kind)
+        frame_id = secrets.token_hex(8)
+        if not names:
+            order = np.sort(report.rows)
+            infos: dict[str, MatchInfo] = {}
+        else:
+            order, infos = self._align(
+                names, frame_id, on, kind, strategy, min_intersection, report
+            )
+        AlignedOrder(frame_id, on, order).save(self.store)
+        match = [_platform_match(self.platform, report, len(order))]
+        match += [_provider_match(name, info) for name, info in infos.items()]
+        return FederatedFrame(
+            self,
+            frame_id=frame_id,
+            key=on,
+            order=order,
+            providers=names,
+            match=tuple(match),
+            labels={name: info.labels for name, info in infos.items()},
+            categorical={name: info.categorical for name, info in infos.items()},
+        )
+
+    def _align(
+        self,
+        names: Sequence[str],
+        frame_id: str,
+        on: str,
+        kind: str,
+        strategy: str,
+        floor: int,
+        report: IdReport,
+    ) -> tuple[Any, dict[str, MatchInfo]]:
+        async def role(peers: Peers) -> tuple[Any, dict[str, MatchInfo]]:
+            salt = secrets.token_bytes(32)
+            await peers.broadcast(
+                AlignJob(frame_id, on, kind, strategy, max(1, floor), tuple(peers), salt)
+            )
+            positions = await align_platform(
+                peers,
+                report.ids,
+                strategy=strategy,
+                floor=max(1, floor),
+                session=salt,
+                on_progress=self.on_progress,
+            )
+            return report.rows[positions], await peers.gather(MatchInfo)
+
+        return self.run(role, providers=names, job=f"align-{frame_id}", phase="align")
+
+    def phase_seconds(self) -> dict[str, float]:
+        """Return the seconds spent per phase."""
+        out: dict[str, float] = {}
+        for phase in self.phases:
+            out[phase.name] = out.get(phase.name, 0.0) + phase.seconds
+        return out
+
+
+def _platform_match(name: str, report: IdReport, matched: int) -> PartyMatch:
+    return PartyMatch(
+        party=name,
+        rows=report.n_rows,
+        blank=report.blank,
+        duplicate=report.duplicate,
+        invalid=report.invalid_check_digit,
+        pre_standard=report.pre_standard,
+        unusable=report.unusable,
+        distinct=len(report),
+        matched=matched,
+    )
+
+
+def _provider_match(name: str, info: MatchInfo) -> PartyMatch:
+    return PartyMatch(
+        party=name,
+        rows=info.rows,
+        blank=info.blank,
+        duplicate=info.duplicate,
+        invalid=info.invalid_check_digit,
+        pre_standard=info.pre_standard,
+        unusable=info.unusable,
+        distinct=info.distinct,
+        matched=info.matched,
+    )
+
+
+def simulate(
+    *,
+    platform: Any,
+    policy: ProviderPolicy | Mapping[str, ProviderPolicy] | None = None,
+    categorical: Mapping[str, Sequence[str]] | None = None,
+    threads: int = 2,
+    on_progress: Progress = _nothing,
+    **providers: pd.DataFrame,
+) -> Federation:
+    """Make a federation whose parties all live in this process.
+
+    The protocols, messages and ciphertexts are those of real nodes; only the network is missing.
+
+    Parameters
+    ----------
+    platform : table
+        The label holder's table. Like every table: pandas, or anything that exports Arrow.
+    policy : ProviderPolicy or mapping of provider to ProviderPolicy, optional
+        By default feature names are released, since all tables are the caller's own.
+    categorical : mapping of provider to columns, optional
+        Columns to treat as categories whatever their type.
+    threads : int
+        Threads of each provider.
+    on_progress : callable (step, done, total), optional
+    **providers : table
+        One table per data provider, by name.
+
+    Returns
+    -------
+    Federation
+
+    Examples
+    --------
+    >>> import fedcredit as fc
+    >>> population = fc.datasets.make_sme_population(2_000, seed=1)
+    >>> fed = fc.simulate(platform=population.platform, tax=population.tax)
+    >>> fed.align(on="uscc")  # doctest: +SKIP
+    """
+    engines = {}
+    for name, table in providers.items():
+        chosen = policy.get(name) if isinstance(policy, Mapping) else policy
+        engines[name] = ProviderEngine(
+            name,
+            table,
+            policy=chosen or ProviderPolicy(release_feature_names=True),
+            categorical=(categorical or {}).get(name, ()),
+            threads=threads,
+        )
+    backend = InProcessBackend("platform", engines)
+    return Federation(backend, platform, engines=engines, on_progress=on_progress)

@@ -1,0 +1,208 @@
+"""A federated frame: aligned rows of several parties, of which the platform sees its own part."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from sklearn.model_selection import train_test_split
+
+from fedcredit.errors import InputError
+from fedcredit.models.report import PartyMatch
+
+if TYPE_CHECKING:
+    from fedcredit.models.federation import Federation
+
+__all__ = ["FederatedFrame"]
+
+
+class FederatedFrame:
+    """Rows that all parties hold, in one order; made by :meth:`Federation.align`.
+
+    The frame is a handle: each party's values stay with it. What the platform owns can be read
+    through :attr:`platform` or by column name; a provider's columns are only names (or numbers).
+    Subsets by :meth:`take`, slices, masks and :meth:`train_test_split` are frames of the same
+    alignment.
+
+    Attributes
+    ----------
+    federation : Federation
+    frame_id : str
+        Names the alignment at all parties.
+    key : str
+        The platform's id column.
+    rows : ndarray of uint32, shape (n,)
+        Positions in the aligned order.
+    match : tuple of PartyMatch
+        Rows, blanks, duplicates, invalid, unusable, matched per party.
+    columns : list of str
+        ``"party.column"`` of every party.
+    """
+
+    def __init__(
+        self,
+        federation: Federation,
+        *,
+        frame_id: str,
+        key: str,
+        order: npt.NDArray[np.int64],
+        providers: Sequence[str],
+        match: Sequence[PartyMatch] = (),
+        labels: Mapping[str, Sequence[str]] | None = None,
+        categorical: Mapping[str, Sequence[str]] | None = None,
+        rows: npt.NDArray[np.uint32] | None = None,
+    ) -> None:
+        self.federation = federation
+        self.frame_id = frame_id
+        self.key = key
+        self.providers = tuple(providers)
+        self.match = tuple(match)
+        self.labels = {name: tuple(values) for name, values in (labels or {}).items()}
+        self.categorical = {name: tuple(values) for name, values in (categorical or {}).items()}
+        self._order = order
+        self.rows = np.arange(len(order), dtype=np.uint32) if rows is None else rows
+
+    # ------------------------------------------------------------------ what it is
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def columns(self) -> list[str]:
+        """All columns as ``party.column``; a provider may show numbers instead of names."""
+        own = [f"{self.federation.platform}.{name}" for name in self._own_columns()]
+        return own + [f"{p}.{label}" for p in self.providers for label in self.labels.get(p, ())]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return len(self), len(self.columns)
+
+    def _own_columns(self) -> list[str]:
+        return [str(c) for c in self.federation.table.frame.columns if c != self.key]
+
+    @property
+    def platform(self) -> pd.DataFrame:
+        """The platform's own columns of these rows, in the frame's order, without the id."""
+        table = self.federation.table.take(self._order[self.rows], self._own_columns())
+        return table.reset_index(drop=True)
+
+    @property
+    def match_report(self) -> pd.DataFrame:
+        """What became of every party's rows in the alignment, one line per party."""
+        rows = [
+            {
+                "party": m.party,
+                "rows": m.rows,
+                "blank": m.blank,
+                "duplicate": m.duplicate,
+                "unusable": m.unusable,
+                "distinct": m.distinct,
+                "invalid check digit": m.invalid,
+                "pre-standard": m.pre_standard,
+                "matched": m.matched,
+                "match rate": m.matched / m.distinct if m.matched and m.distinct else 0.0,
+            }
+            for m in self.match
+        ]
+        return pd.DataFrame(rows).set_index("party")
+
+    def __repr__(self) -> str:
+        return f"FederatedFrame({len(self)} rows, {len(self.columns)} columns of {self._who()})"
+
+    def _who(self) -> str:
+        return ", ".join((self.federation.platform, *self.providers))
+
+    def _repr_html_(self) -> str:
+        table: str = self.match_report.to_html(float_format=lambda v: f"{v:.1%}")
+        return f"<p><b>Federated frame</b>: {len(self):,} aligned rows of {self._who()}</p>{table}"
+
+    # -------------------------------------------------------------------- selecting
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.columns)
+
+    def __getitem__(self, item: Any) -> Any:
+        """Return one of the platform's columns by name, or a frame of some rows.
+
+        Raises
+        ------
+        InputError
+            The column is unknown, or belongs to a provider and so has no values here.
+        """
+        if isinstance(item, str):
+            return self.column(item)
+        if isinstance(item, slice):
+            return self.take(np.arange(len(self))[item])
+        return self.take(item)
+
+    def column(self, name: str) -> pd.Series:
+        """Return the values of one of the platform's columns; see ``__getitem__``."""
+        own = self._own_columns()
+        bare = name.removeprefix(f"{self.federation.platform}.")
+        if bare in own:
+            return self.platform[bare]
+        if name in self.columns:
+            raise InputError(
+                f"the values of {name!r} stay with their owner.",
+                step="read column",
+                fix="model on the frame instead of reading it",
+            )
+        raise InputError(
+            f"there is no column {name!r}.",
+            step="read column",
+            fix=f"the platform's columns are {', '.join(own)}",
+        )
+
+    def take(self, positions: Any) -> FederatedFrame:
+        """Return the frame of some rows, by position (integers) or mask (bools)."""
+        chosen = np.asarray(positions)
+        if chosen.dtype == np.bool_ and chosen.shape != (len(self),):
+            raise InputError("a mask has one bool per row of the frame.", step="select rows")
+        if chosen.ndim != 1 or chosen.dtype.kind not in "biu":
+            raise InputError("rows are selected by integers or bools.", step="select rows")
+        try:
+            rows = self.rows[chosen]
+        except IndexError:
+            raise InputError("a row is outside the frame.", step="select rows") from None
+        return FederatedFrame(
+            self.federation,
+            frame_id=self.frame_id,
+            key=self.key,
+            order=self._order,
+            providers=self.providers,
+            match=self.match,
+            labels=self.labels,
+            categorical=self.categorical,
+            rows=rows,
+        )
+
+    def train_test_split(
+        self,
+        *,
+        test_size: float | int = 0.25,
+        stratify: str | npt.NDArray[Any] | None = None,
+        random_state: int | None = None,
+    ) -> tuple[FederatedFrame, FederatedFrame]:
+        """Split the rows at random; see :func:`sklearn.model_selection.train_test_split`.
+
+        Parameters
+        ----------
+        test_size : float or int
+            Share or number of test rows.
+        stratify : str or array, optional
+            A column of the platform, usually the label.
+        random_state : int, optional
+
+        Returns
+        -------
+        train, test : FederatedFrame
+        """
+        strata = self.column(stratify).to_numpy() if isinstance(stratify, str) else stratify
+        train, test = train_test_split(
+            np.arange(len(self)), test_size=test_size, stratify=strata, random_state=random_state
+        )
+        return self.take(train), self.take(test)
