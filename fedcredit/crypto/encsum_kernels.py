@@ -91,6 +91,53 @@ def _add_lanes(typing: Any, source: Any, i: Any, target: Any, k: Any, p: Any):  
 
 
 @intrinsic
+def _open_four(  # type: ignore[no-untyped-def]
+    typing: Any, tables: Any, k0: Any, k1: Any, k2: Any, k3: Any, a: Any, i: Any, step: Any, p: Any
+):
+    """Run the first two tail stages of four one-hot rows by table look-ups and sums.
+
+    Rows ``i``, ``i + step``, ... hold x0..x3; with the twiddles w, w1 and w2 of the two stages they
+    become ``(x0 + w x2) +- (w1 x1 + w1 w x3)`` and ``(x0 - w x2) +- (w2 x1 - w2 w x3)``.  The six
+    tables hold the monomials times 1, w, w1, w1 w, w2 and w2 w.
+    """
+    i64 = types.int64
+    signature = types.void(tables, i64, i64, i64, i64, a, i64, i64, types.uint64)
+
+    def generate(context: Any, b: Any, sig: Any, args: Any) -> Any:
+        tables_, at0, at1, at2, at3, target, first, distance, prime = args
+        source = array_data(context, b, sig.args[0], tables_)
+        data = array_data(context, b, sig.args[5], target)
+        p_ = splat(b, b.trunc(prime, _V32.element), _V32)
+
+        def entry(table: int, at: Any) -> Any:
+            offset = ir.Constant(_I64, table * (EMPTY + 1) * LANES)
+            return load_vector(b, source, b.add(at, offset), _V32, 4)
+
+        def lower(x: Any, y: Any) -> Any:
+            return b.select(b.icmp_unsigned("<", x, y), x, y)
+
+        def plus(x: Any, y: Any) -> Any:
+            total = b.add(x, y)
+            return lower(total, b.sub(total, p_))
+
+        def minus(x: Any, y: Any) -> Any:
+            difference = b.sub(x, y)
+            return lower(difference, b.add(difference, p_))
+
+        x0, wx2 = entry(0, at0), entry(1, at2)
+        upper = plus(entry(2, at1), entry(3, at3))
+        under = minus(entry(4, at1), entry(5, at3))
+        even, odd = plus(x0, wx2), minus(x0, wx2)
+        results = plus(even, upper), minus(even, upper), plus(odd, under), minus(odd, under)
+        for value in results:
+            store_vector(b, value, data, first, 4)
+            first = b.add(first, distance)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@intrinsic
 def _multiply_accumulate(  # type: ignore[no-untyped-def]
     typing: Any, masks: Any, i: Any, cipher: Any, k: Any, acc: Any, a: Any, p: Any, pinv: Any
 ):
@@ -222,11 +269,29 @@ def prepare_ciphertext(
 def _mask(
     bins: U16, start: int, segments: I64, table: U32, tail: U32, p: np.uint64, a: U32
 ) -> None:
-    """Transform the mask of one block of one row: one table look-up per sample, then the tail.
+    """Transform the mask of one block of one row: table look-ups per sample, then the tail.
 
     ``segments`` (S, 4) are the row's bins: feature, first bin, number of bins, first lane slot.
+    Sample j stands in row ``B - 1 - j`` of ``a``.
     """
     block = a.size // LANES
+    if segments.shape[0] == 1:
+        feature = segments[0, 0]
+        first = segments[0, 1]
+        count = segments[0, 2]
+        shift = segments[0, 3] - first
+        row = bins[feature, start : start + block]
+        quarter = block // 4
+        entry = np.empty(4, np.int64)
+        for i in range(quarter):
+            for q in range(4):
+                k = np.int64(row[block - 1 - i - q * quarter])
+                inside = k >= first and k < first + count
+                entry[q] = (k + shift if inside else EMPTY) * LANES
+            step = quarter * LANES
+            _open_four(table, entry[0], entry[1], entry[2], entry[3], a, i * LANES, step, p)
+        tail_stages(a, tail[0], tail[1], p, 4)
+        return
     for s in range(segments.shape[0]):
         feature = segments[s, 0]
         first = segments[s, 1]
@@ -240,7 +305,7 @@ def _mask(
                 _copy_lanes(table, (k + slot if inside else EMPTY) * LANES, a, at)
             elif inside:
                 _add_lanes(table, (k + slot) * LANES, a, at, p)
-    tail_stages(a, tail[0], tail[1], p)
+    tail_stages(a, tail[0], tail[1], p, 1)
 
 
 @njit(**JIT)
@@ -274,8 +339,8 @@ def accumulate_rows(
         The bins that make up every row.
     row_from, row_to : int
         The rows to work on.
-    tables : ndarray of uint32, shape (L, 17 * 16)
-        Mask tables.
+    tables : ndarray of uint32, shape (L, 6 * 17 * 16)
+        Mask tables, see :func:`_open_four`; the last entry of each is zero.
     tails : ndarray of uint32, shape (L, 2, 16 B)
         Twiddles of the lane layout.
     montgomery : ndarray of uint64, shape (L, 2)

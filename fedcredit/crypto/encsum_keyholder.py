@@ -41,9 +41,12 @@ class SumKeyHolder:
     def __init__(self, profile: SumProfile) -> None:
         self.profile = profile
         self._keys = profile.context.new_keys()
+        seed, residues = self._keys.encrypt(np.zeros(profile.degree, np.uint64))
+        zero = np.empty(profile.ciphertext_words, np.uint64)
+        pack_bits(residues.reshape(-1), PRIME_BITS, zero)
         self._public = SumPublicKeys(
             profile,
-            self._keys.public_key(),
+            seed + bytes_of(zero).tobytes(),
             self._keys.galois_keys(profile.galois_elements) if profile.packed_answers else b"",
         )
         primes = profile.context.primes[:-1]

@@ -35,7 +35,7 @@ class LaneLayout:
 
     lanes: I64  # (16 B,): position in a transformed polynomial
     answers: I64  # (16 / (N/B), N): positions of every mask's values
-    tables: U32  # (L, 17 * 16): bin -> its monomial on the lanes, scaled
+    tables: U32  # (L, 6 * 17 * 16): bin -> its monomial on the lanes, scaled, times twiddles
     tails: U32  # (L, 2, 16 B)
     montgomery: U64  # (L, 2)
 
@@ -57,7 +57,7 @@ class LaneLayout:
             answers[m, ring.position[points]] = slots[:, m, :]
         stages = np.zeros(LANES * block, np.int64)
         stages[LANES:] = np.concatenate([np.tile(s, (1, copies)) for s in tail]).ravel()
-        tables = np.zeros((len(primes), LANES + 1, LANES), np.uint32)
+        tables = np.zeros((len(primes), 6, LANES + 1, LANES), np.uint32)
         tails = np.zeros((len(primes), 2, LANES * block), np.uint32)
         for i, p in enumerate(primes):
             factor = (1 << 32) * pow(scale, -1, p) % p
@@ -65,9 +65,13 @@ class LaneLayout:
                 mask, k = divmod(slot, width)
                 powers = ring.powers[i][factors * k % (2 * degree)]
                 where = slice(mask * width, (mask + 1) * width)
-                tables[i, slot, where] = powers * np.uint64(factor) % np.uint64(p)
+                tables[i, 0, slot, where] = powers * np.uint64(factor) % np.uint64(p)
             tails[i, 0] = ring.powers[i][stages]
             tails[i, 1] = shoup(tails[i, 0], p)
+            w, w1, w2 = tails[i, 0, LANES : 4 * LANES].reshape(3, LANES).astype(np.uint64)
+            modulus = np.uint64(p)
+            for j, twiddle in enumerate((w, w1, w1 * w % modulus, w2, w2 * w % modulus)):
+                tables[i, j + 1] = tables[i, 0] * twiddle % modulus
         montgomery = np.array([[p, pow(p, -1, 1 << 32)] for p in primes], np.uint64)
         return cls(lanes, answers, tables.reshape(len(primes), -1), tails, montgomery)
 

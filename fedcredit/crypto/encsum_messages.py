@@ -169,7 +169,9 @@ class SumPublicKeys:
     profile : SumProfile
         Parameters of the keys.
     public_key : bytes
-        SEAL's public key; providers re-randomise answers with it.
+        An encryption of zero, with which providers re-randomise answers: 64 bytes of seed and the
+        residues of c0, 31 bits each.  That c1 is the expansion of a seed keeps a dishonest label
+        holder from choosing one that hides nothing.
     galois_keys : bytes
         SEAL's Galois keys of the packing, empty if answers are not packed.
     """

@@ -26,8 +26,13 @@ import numpy as np
 from numba import njit, uint32, uint64
 from numpy.typing import NDArray
 
+from fedcredit.crypto.blake2x import uniform_polynomial
+from fedcredit.crypto.encsum_bits import count_out_of_range, unpack_bits
 from fedcredit.crypto.encsum_messages import SumPublicKeys
+from fedcredit.crypto.encsum_profile import PRIME_BITS
 from fedcredit.crypto.ntt import JIT, RingTables, forward_ntt, inverse_ntt, shoup
+from fedcredit.crypto.seal import SEED_BYTES
+from fedcredit.errors import KeyMaterialError
 
 __all__ = ["PackingKeys"]
 
@@ -310,6 +315,26 @@ def merge(
             target[i] = uint32(min(v, v - p))
 
 
+def _read_public_key(public_keys: SumPublicKeys, tables: RingTables) -> U32:
+    """Give the public key (2, L, N), transformed."""
+    profile, data = public_keys.profile, public_keys.public_key
+    if len(data) != SEED_BYTES + 8 * profile.ciphertext_words:
+        raise KeyMaterialError(
+            "the public key has the wrong length.", fix="let both sides use the same profile"
+        )
+    words = np.frombuffer(data, "<u8").astype(np.uint64)
+    seed, packed = words[: SEED_BYTES // 8], words[SEED_BYTES // 8 :]
+    primes = tables.primes[: profile.primes]
+    if count_out_of_range(packed, PRIME_BITS, primes, profile.degree):
+        raise KeyMaterialError("a residue of the public key is not below its prime.")
+    flat = np.empty(profile.primes * profile.degree, np.uint64)
+    unpack_bits(packed, PRIME_BITS, flat)
+    parts = np.empty((2, profile.primes, profile.degree), np.uint32)
+    parts[0] = flat.reshape(parts.shape[1:])
+    uniform_polynomial(seed, primes, flat, parts[1])
+    return np.stack([tables.transform(part) for part in parts])
+
+
 def with_quotients(values: U32, primes: tuple[int, ...]) -> U32:
     """Add Shoup quotients: (..., K, N) becomes (..., K, 2, N)."""
     quotients = np.stack([shoup(values[..., i, :], p) for i, p in enumerate(primes)], axis=-2)
@@ -354,7 +379,7 @@ class PackingKeys:
         Raises
         ------
         KeyMaterialError
-            If SEAL refuses a key or one is missing.
+            If a key cannot be read or is missing.
         """
         profile = public_keys.profile
         context = profile.context
@@ -362,7 +387,7 @@ class PackingKeys:
         data, special = primes[:-1], primes[-1]
         tables = RingTables.of(profile.degree, primes)
         order = tables.seal_order()
-        public = context.load_public_key(public_keys.public_key)[:, :-1, order].astype(np.uint32)
+        public = _read_public_key(public_keys, tables)
         steps, n = len(profile.galois_elements), profile.degree
         shifts = np.zeros((steps, len(primes), n), np.uint32)
         permutations = np.zeros((steps, n), np.int64)

@@ -216,7 +216,7 @@ class SumAccumulator:
         CiphertextError
             If chunks are missing.
         CryptoError
-            If the answers were already given: hiding a sum twice would halve the flood's worth.
+            If the answers were already given: each returned value costs statistical distance.
         """
         if self._finished:
             raise CryptoError("the answers of this pass were already given.")
@@ -241,6 +241,8 @@ class SumAccumulator:
                     self._switch(self._hidden(i, seed), c0[i], c1[i])
 
             list(self._parallel(answer, count))
+        # Hundreds of megabytes for many vectors: give them back at once.
+        del self._acc, self._cipher
         return SumAnswers(self.n_vectors, self.plan.total_bins, bytes_of(c0), bytes_of(c1))
 
     def _hidden(self, number: int, seed: bytes) -> Node:

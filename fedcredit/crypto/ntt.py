@@ -34,6 +34,8 @@ __all__ = ["LANES", "RingTables", "forward_ntt", "inverse_ntt", "point_exponents
 LANES = 16
 """Lanes of a vector: the factors into which the head of the transform splits a polynomial."""
 
+# Sizes are run-time arguments, so one compilation, kept on disk, serves every process. Numba looks
+# at a function's own file only: after editing this file remove __pycache__/*.nbi.
 JIT: dict[str, Any] = {
     "cache": True,
     "nogil": True,
@@ -139,13 +141,13 @@ _tail_unbutterfly4 = _make_butterfly(False, True, 4)
 
 
 @njit(**JIT)
-def tail_stages(a: U32, w: U32, ws: U32, p: np.uint64) -> None:
+def tail_stages(a: U32, w: U32, ws: U32, p: np.uint64, m: int) -> None:
     """Run the tail of the forward transform in place on ``a`` (J * 16), lanes innermost.
 
-    ``w`` and ``ws`` hold the twiddles of stage d from index ``16 * 2^d`` on.
+    ``w`` and ``ws`` hold the twiddles of stage d from index ``16 * 2^d`` on; ``m = 2^d`` is the
+    stage to begin with, 1 for the whole tail.
     """
-    half = a.size // (2 * LANES)
-    m = 1
+    half = a.size // (2 * LANES * m)
     while half >= 1:
         for i in range(m):
             t = (m + i) * LANES
@@ -194,7 +196,7 @@ def forward_ntt(out: U32, coefficients: U32, w: U32, ws: U32, p: np.uint64, scra
     for j in range(rows):
         for u in range(LANES):
             out[j * LANES + u] = scratch[u * rows + j]
-    tail_stages(out, w, ws, p)
+    tail_stages(out, w, ws, p, 1)
 
 
 @njit(**JIT)
@@ -417,10 +419,10 @@ class RingTables:
         return self.position[(self.exponents * element) % (2 * self.degree)]
 
     def transform(self, coefficients: U32) -> U32:
-        """Transform residues (L, N) prime by prime, for tables and tests."""
+        """Transform residues modulo the first primes, (L or fewer, N)."""
         out = np.empty_like(coefficients)
         scratch = np.empty(self.degree, np.uint32)
-        for i, p in enumerate(self.primes):
+        for i, p in enumerate(self.primes[: len(coefficients)]):
             forward_ntt(out[i], coefficients[i], *self.forward[i], p, scratch)
         return out
 
@@ -428,6 +430,6 @@ class RingTables:
         """Undo :meth:`transform`; ``values`` is left as it is."""
         out = np.empty_like(values)
         scratch = np.empty(self.degree, np.uint32)
-        for i, p in enumerate(self.primes):
+        for i, p in enumerate(self.primes[: len(values)]):
             inverse_ntt(out[i], values[i].copy(), *self.inverse[i], p, self.n_inv[i], scratch)
         return out

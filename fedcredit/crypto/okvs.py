@@ -216,7 +216,7 @@ def encode(keys: NDArray[np.uint64], values: NDArray[np.uint64]) -> Okvs:
         core = np.setdiff1d(np.arange(n), order, assume_unique=True) if len(order) < n else ()
         if len(core) > _MAX_CORE:
             continue
-        table = np.zeros(table_words(n), np.uint64)
+        table = prg_u64(secrets.token_bytes(32), table_words(n))
         if len(core):
             residues = values[core].copy()
             for j in range(3):

@@ -77,22 +77,6 @@ class SealContext:
         """Build, or give again, the context of these parameters."""
         return cls(degree, bits, plain_modulus)
 
-    def load_public_key(self, data: bytes) -> U64:
-        """Read a public key that SEAL saved.
-
-        Returns
-        -------
-        ndarray of uint64, shape (2, L + 1, N)
-            Residues at SEAL's evaluation points.
-
-        Raises
-        ------
-        KeyMaterialError
-            If SEAL refuses the bytes.
-        """
-        key = self._load_key(sealapi.PublicKey(), data)
-        return seal_io.read_ciphertext(key.data())
-
     def load_galois_keys(self, data: bytes, elements: Sequence[int]) -> U64:
         """Read Galois keys that SEAL saved.
 
@@ -185,12 +169,6 @@ class SealKeys:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("secret keys cannot be pickled")
-
-    def public_key(self) -> bytes:
-        """Make a public key in SEAL's format."""
-        key = sealapi.PublicKey()
-        self._generator.create_public_key(key)
-        return seal_io.save(key)
 
     def galois_keys(self, elements: Sequence[int]) -> bytes:
         """Make the Galois keys of ``X -> X^element``, seeded, in SEAL's format."""

@@ -44,6 +44,9 @@ class Backend(Protocol):
         checkpoint.
         """
 
+    def close(self) -> None:
+        """Disconnect."""
+
 
 class InProcessBackend:
     """All parties in this process; every message still goes through the codec."""
@@ -69,6 +72,9 @@ class InProcessBackend:
             roles[name] = self._servers[name].serve(Peers(others), self.coordinator)
         result: R = run_in_process(roles, transcript=transcript)[self.coordinator]
         return result
+
+    def close(self) -> None:
+        """Do nothing: there is no connection."""
 
     def __repr__(self) -> str:
         return f"InProcessBackend({self.coordinator!r}, {list(self.providers)!r})"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -51,6 +51,8 @@ class Federation:
     providers : tuple of str
     engines : dict of str to ProviderEngine
         The providers' engines if they live in this process (:func:`simulate`), else empty.
+    default_key, default_id_kind : str
+        Id column of :meth:`align` and how its ids are normalised.
     phases : list of PhaseCost
         Seconds and bytes of every session so far.
     transcript : Transcript
@@ -70,6 +72,8 @@ class Federation:
         self.store: Store = store if store is not None else MemoryStore()
         self.engines = dict(engines or {})
         self.on_progress = on_progress
+        self.default_key = "uscc"
+        self.default_id_kind: str | None = None
         self.phases: list[PhaseCost] = []
         self.transcript = Transcript()
         self._session = Transcript()
@@ -89,6 +93,16 @@ class Federation:
 
     def __repr__(self) -> str:
         return f"Federation({self.platform!r} with {', '.join(self.providers) or 'no providers'})"
+
+    def close(self) -> None:
+        """Disconnect from the providers."""
+        self.backend.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def run(
         self, role: Role[R], *, providers: Sequence[str] | None = None, job: str, phase: str
@@ -118,7 +132,7 @@ class Federation:
 
     def align(
         self,
-        on: str = "uscc",
+        on: str | None = None,
         *,
         id_kind: str | None = None,
         providers: Sequence[str] | None = None,
@@ -129,8 +143,9 @@ class Federation:
 
         Parameters
         ----------
-        on : str, default "uscc"
-            The id column; a provider that is configured with another one uses its own.
+        on : str, optional
+            The id column, by default the configured one or ``"uscc"``; a provider that is
+            configured with another one uses its own.
         id_kind : {"uscc", "text"}, optional
             How ids are normalised; ``"uscc"`` if the column has that name, else ``"text"``.
         providers : sequence of str, optional
@@ -155,7 +170,8 @@ class Federation:
         unknown = sorted(set(names) - set(self.providers))
         if unknown:
             raise InputError(f"unknown providers: {', '.join(unknown)}.", step="align")
-        kind = id_kind or ("uscc" if on.lower() == "uscc" else "text")
+        on = on or self.default_key
+        kind = id_kind or self.default_id_kind or ("uscc" if on.lower() == "uscc" else "text")
         report = self.table.ids(on, kind)
         frame_id = secrets.token_hex(8)
         if not names:

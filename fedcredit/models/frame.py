@@ -67,6 +67,11 @@ class FederatedFrame:
 
     # ------------------------------------------------------------------ what it is
 
+    @property
+    def order(self) -> npt.NDArray[np.int64]:
+        """The platform's row numbers of all aligned rows, in the shared order."""
+        return self._order
+
     def __len__(self) -> int:
         return len(self.rows)
 

@@ -1,8 +1,10 @@
-"""Everything a training report holds: counts, aggregates and settings; never a row.
+"""Everything a training report holds: counts, aggregates and settings; no column of rows, no id.
 
 A report is made by :meth:`TrainingReport.build` from per-row scores and a transcript, which it
-reduces to curves, tables and totals at once. So a report can be saved, sent and rendered again
-without carrying an enterprise's label, score or code.
+reduces to curves, tables and totals at once. So a report can be saved and rendered again without
+the rows. Two things in it come from single rows: the least and greatest score of each score
+group, and, if a part has no more rows than a curve has points (about 200), the order in which
+events and others follow each other by score. Both stay without ids.
 """
 
 from __future__ import annotations
@@ -13,7 +15,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import fedcredit
 from fedcredit.errors import InputError
 from fedcredit.models.report import document
 from fedcredit.models.report.quality import ClassifierQuality, RegressorQuality, evaluate
@@ -39,6 +40,13 @@ __all__ = [
 ]
 
 Task = Literal["classification", "regression"]
+
+
+def _package_version() -> str:
+    # Read late: the package's own names, which stand above this floor, import reports.
+    from fedcredit import __version__
+
+    return __version__
 
 
 @dataclass(frozen=True)
@@ -192,6 +200,7 @@ class Provenance:
     seeds : mapping of str to int
         Seeds of reproducible choices (splits, sampling). Never a secret.
     package_version : str
+        This package's version by default.
     environment : mapping of str to str
         Versions of what else matters.
     """
@@ -200,7 +209,7 @@ class Provenance:
     created: datetime
     fingerprint: str | None = None
     seeds: Mapping[str, int] = field(default_factory=dict)
-    package_version: str = fedcredit.__version__
+    package_version: str = field(default_factory=_package_version)
     environment: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
