@@ -5,13 +5,20 @@ other their data: private set intersection aligns the rows, homomorphic encrypti
 oblivious transfer moves the rows down the trees.
 """
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0"
 
-from fedcredit import datasets, errors
-from fedcredit.models.federation import Federation, simulate
-from fedcredit.models.frame import FederatedFrame
-from fedcredit.models.gbdt import VerticalGBDTClassifier, VerticalGBDTRegressor
-from fedcredit.models.policy import ProviderPolicy
+if TYPE_CHECKING:
+    from fedcredit import datasets, errors
+    from fedcredit.models.federation import Federation, simulate
+    from fedcredit.models.frame import FederatedFrame
+    from fedcredit.models.gbdt import VerticalGBDTClassifier, VerticalGBDTRegressor
+    from fedcredit.models.policy import ProviderPolicy
+    from fedcredit.node.connect import connect
 
 __all__ = [
     "FederatedFrame",
@@ -26,27 +33,26 @@ __all__ = [
     "simulate",
 ]
 
+# Imported when first used: a hub or a command needs neither scikit-learn nor SEAL.
+_HOMES = {
+    "FederatedFrame": "fedcredit.models.frame",
+    "Federation": "fedcredit.models.federation",
+    "ProviderPolicy": "fedcredit.models.policy",
+    "VerticalGBDTClassifier": "fedcredit.models.gbdt",
+    "VerticalGBDTRegressor": "fedcredit.models.gbdt",
+    "connect": "fedcredit.node.connect",
+    "simulate": "fedcredit.models.federation",
+}
 
-def connect(config: str) -> Federation:
-    """Connect to real nodes as a platform's configuration file says.
 
-    Parameters
-    ----------
-    config : str or path
-        The platform's TOML file.
+def __getattr__(name: str) -> Any:
+    if name in ("datasets", "errors"):
+        return import_module(f"fedcredit.{name}")
+    if name in _HOMES:
+        value = globals()[name] = getattr(import_module(_HOMES[name]), name)
+        return value
+    raise AttributeError(f"module 'fedcredit' has no attribute {name!r}")
 
-    Returns
-    -------
-    Federation
-        Close it, or use it as a context manager, when done.
 
-    Raises
-    ------
-    ConfigError
-        The file or a certificate cannot be used.
-    PeerUnavailable
-        The hub cannot be reached.
-    """
-    from fedcredit.node.connect import connect as connect_nodes
-
-    return connect_nodes(config)
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -4,7 +4,6 @@
 
     FedCreditError
     ├── InputError              bad data or argument (also a ValueError)
-    ├── NotFittedError          used before ``fit`` (also scikit-learn's)
     ├── ConfigError             a configuration file or certificate is unusable
     ├── StorageError            a party's own storage cannot be read or written
     ├── CryptoError
@@ -27,8 +26,6 @@ no identifier, no value, no key.
 
 from __future__ import annotations
 
-from sklearn.exceptions import NotFittedError as _SklearnNotFitted
-
 __all__ = [
     "AuthenticationError",
     "BudgetError",
@@ -38,7 +35,6 @@ __all__ = [
     "FedCreditError",
     "InputError",
     "KeyMaterialError",
-    "NotFittedError",
     "ParameterError",
     "PeerProtocolError",
     "PeerUnavailable",
@@ -98,10 +94,6 @@ class FedCreditError(Exception):
 
 class InputError(FedCreditError, ValueError):
     """Data or an argument that cannot be used."""
-
-
-class NotFittedError(FedCreditError, _SklearnNotFitted):
-    """An estimator or a binner was used before ``fit``."""
 
 
 class ConfigError(FedCreditError):

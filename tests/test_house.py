@@ -21,6 +21,7 @@ MAX_LINES = 500
 # What `import fedcredit` offers. A name enters or leaves here on purpose or not at all.
 PUBLIC_NAMES = [
     "Federation",
+    "ProviderPolicy",
     "FederatedFrame",
     "VerticalGBDTClassifier",
     "VerticalGBDTRegressor",

@@ -145,22 +145,26 @@ def tail_stages(a: U32, w: U32, ws: U32, p: np.uint64, m: int) -> None:
     """Run the tail of the forward transform in place on ``a`` (J * 16), lanes innermost.
 
     ``w`` and ``ws`` hold the twiddles of stage d from index ``16 * 2^d`` on; ``m = 2^d`` is the
-    stage to begin with, 1 for the whole tail.
+    stage to begin with, 1 for the whole tail.  From there on the m parts are independent, so each
+    is finished while it is in the nearest cache.
     """
-    half = a.size // (2 * LANES * m)
-    while half >= 1:
-        for i in range(m):
-            t = (m + i) * LANES
-            x = i * 2 * half * LANES
-            y = x + half * LANES
-            if half >= 4:
-                for j in range(0, half, 4):
-                    _tail_butterfly4(a, x + j * LANES, y + j * LANES, w, ws, t, p, LANES)
-            else:
-                for j in range(half):
-                    _tail_butterfly(a, x + j * LANES, y + j * LANES, w, ws, t, p, LANES)
-        m *= 2
-        half //= 2
+    part = a.size // (LANES * m)
+    for s in range(m):
+        half = part // 2
+        count = 1
+        while half >= 1:
+            for i in range(count):
+                t = ((m + s) * count + i) * LANES
+                x = (s * part + i * 2 * half) * LANES
+                y = x + half * LANES
+                if half >= 4:
+                    for j in range(0, half, 4):
+                        _tail_butterfly4(a, x + j * LANES, y + j * LANES, w, ws, t, p, LANES)
+                else:
+                    for j in range(half):
+                        _tail_butterfly(a, x + j * LANES, y + j * LANES, w, ws, t, p, LANES)
+            count *= 2
+            half //= 2
 
 
 @njit(**JIT)

@@ -141,6 +141,24 @@ class LocalTable:
             )
         return report
 
+    def known(self, names: Sequence[str], what: str) -> tuple[str, ...]:
+        """Return column names, all of which the table has.
+
+        Raises
+        ------
+        InputError
+            It lacks one.
+        """
+        unknown = sorted(set(names) - set(self.frame.columns))
+        if unknown:
+            raise InputError(
+                f"unknown {what}: {', '.join(unknown)}.",
+                party=self.party,
+                step="select columns",
+                fix="name columns of this party's table",
+            )
+        return tuple(names)
+
     def take(self, rows: npt.NDArray[np.integer], columns: Sequence[str]) -> pd.DataFrame:
         """Return some columns of some rows, by row number."""
         return self.frame[list(columns)].take(rows)

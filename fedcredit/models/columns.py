@@ -1,8 +1,8 @@
 """One party's columns: which are features, and their encoding as float64 for the tree code.
 
-Numbers stay numbers with NaN for missing. Text, categorical, boolean and named categorical
-columns become codes of a dictionary that is kept with the model, so that new rows are encoded
-alike; a value outside the dictionary is missing to the model.
+Numbers stay numbers with NaN for missing; booleans are 0 and 1. Text, categorical and named
+categorical columns become codes of a dictionary that is kept with the model, so that new rows are
+encoded alike; a value outside the dictionary is missing to the model.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def to_pandas(table: Any, *, party: str) -> pd.DataFrame:
 
         frame = pa.table(table).to_pandas()
     elif isinstance(table, np.ndarray) and table.ndim == 2:
-        frame = pd.DataFrame(table, columns=[f"x{i}" for i in range(table.shape[1])])
+        frame = pd.DataFrame(table).add_prefix("x")
     else:
         raise InputError(
             f"a table of type {type(table).__name__} cannot be read.",
@@ -49,6 +49,8 @@ def to_pandas(table: Any, *, party: str) -> pd.DataFrame:
             step="read data",
             fix="pass a pandas, polars or pyarrow table",
         )
+    if not all(isinstance(name, str) for name in frame.columns):
+        frame = frame.set_axis([str(name) for name in frame.columns], axis="columns")
     if frame.columns.has_duplicates:
         raise InputError(
             "the table has two columns of the same name.",
@@ -167,7 +169,8 @@ def fit_coders(
             _numbers(column, name, party)
             coders.append(ColumnCoder(name))
             continue
-        if pd.api.types.is_datetime64_any_dtype(column.dtype):
+        kind = column.dtype
+        if pd.api.types.is_datetime64_any_dtype(kind) or pd.api.types.is_timedelta64_dtype(kind):
             raise InputError(
                 f"the column {name!r} holds dates.",
                 party=party,
@@ -187,13 +190,17 @@ def fit_coders(
 
 
 def _text(column: pd.Series) -> pd.Series:
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        names = _text(pd.Series(column.cat.categories)).to_numpy(object)
+        codes = column.cat.codes.to_numpy()
+        # Code -1, a missing value, takes the None at the end.
+        return pd.Series(np.append(names, [None])[codes], index=column.index, dtype=object)
     # 1.0 and 1 are one category whether or not a missing value turned the column into floats.
     if pd.api.types.is_float_dtype(column.dtype):
         values = column.to_numpy(np.float64, na_value=np.nan)
-        present = ~np.isnan(values)
-        text = np.full(len(values), None, dtype=object)
-        text[present] = [
-            f"{value:g}" if abs(value) < 1e15 else repr(value) for value in values[present]
+        text = [
+            None if value != value else str(int(value)) if value.is_integer() else repr(value)
+            for value in values.tolist()
         ]
         return pd.Series(text, index=column.index, dtype=object)
     missing = column.isna()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -58,6 +59,11 @@ class ProviderEngine:
         Columns that are categories whatever their type.
     threads : int
     on_progress : callable (step, done, total)
+
+    Raises
+    ------
+    InputError
+        The table cannot be read, or lacks a named column.
     """
 
     def __init__(
@@ -79,13 +85,16 @@ class ProviderEngine:
         self.store: Store = store if store is not None else MemoryStore()
         self._table = LocalTable(to_pandas(table, party=party), party=party)
         self._id_column, self._id_kind = id_column, id_kind
-        self._features = features
-        self._categorical = tuple(categorical)
+        self._features = None if features is None else set(self._table.known(features, "features"))
+        self._categorical = self._table.known(categorical, "categorical columns")
         self._threads = threads
         self._progress = on_progress
 
     def __repr__(self) -> str:
         return f"ProviderEngine({self.party!r})"
+
+    def __reduce__(self) -> Any:
+        raise TypeError("an engine holds its party's table and is never pickled")
 
     async def serve(self, peers: Peers, coordinator: str) -> str:
         """Wait for the coordinator's job and do it; the role of one session.
@@ -154,14 +163,7 @@ class ProviderEngine:
         names = [str(c) for c in self._table.frame.columns if c != id_column]
         if self._features is None:
             return names
-        unknown = sorted(set(self._features) - set(names))
-        if unknown:
-            raise InputError(
-                f"unknown feature columns: {', '.join(unknown)}.",
-                step="select features",
-                fix="name columns of this party's table",
-            )
-        return [name for name in names if name in set(self._features)]
+        return [name for name in names if name in self._features]
 
     def _labels(self, names: Sequence[str]) -> dict[str, str]:
         """Map what the platform may call a feature to its column."""
@@ -258,26 +260,38 @@ class ProviderEngine:
 
     def _new_record(self, job: TrainJob, frame: pd.DataFrame) -> dict[str, Any]:
         names = self._chosen(job, list(frame.columns))
-        coders = fit_coders(
-            frame[names],
-            party=self.party,
-            categorical=[name for name in self._categorical if name in names],
-        )
-        bins = [
-            fit_bins(
-                coder.transform(frame, party=self.party),
-                is_categorical=coder.is_categorical,
-                max_bins=job.max_bins,
-                min_bin_count=self.policy.min_bin_count,
+        with self._only_labels(frame):
+            coders = fit_coders(
+                frame[names],
+                party=self.party,
+                categorical=[name for name in self._categorical if name in names],
             )
-            for coder in coders
-        ]
+            bins = [
+                fit_bins(
+                    coder.transform(frame, party=self.party),
+                    is_categorical=coder.is_categorical,
+                    max_bins=job.max_bins,
+                    min_bin_count=self.policy.min_bin_count,
+                )
+                for coder in coders
+            ]
         return {
             "job": self._digest(job),
             "coders": [coder.to_dict() for coder in coders],
             "bins": [feature.to_dict() for feature in bins],
             "share": ProviderShare().to_dict(),
         }
+
+    @contextmanager
+    def _only_labels(self, frame: pd.DataFrame) -> Iterator[None]:
+        """Let an error about a column, which the platform gets to see, name it by its label."""
+        try:
+            yield
+        except InputError as error:
+            for label, name in self._labels(list(frame.columns)).items():
+                error.reason = error.reason.replace(repr(name), repr(label))
+            error.args = (error.reason,)
+            raise
 
     def _chosen(self, job: TrainJob, names: list[str]) -> list[str]:
         """Return the columns that the job's labels stand for."""
@@ -329,10 +343,12 @@ class ProviderEngine:
         record: dict[str, Any] = json.loads(data)
         coders, bins = _encoders(record)
         frame = self._rows(job.frame_id, job.rows)
+        with self._only_labels(frame):
+            binned = _binned(coders, bins, frame, self.party)
         await predict_provider(
             peers[coordinator],
             job,
-            _binned(coders, bins, frame, self.party),
+            binned,
             ProviderShare.from_dict(record["share"]),
             salt=job.salt + self.party.encode(),
             on_progress=self._progress,

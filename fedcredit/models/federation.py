@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Self, TypeVar
 
 import numpy as np
-import pandas as pd
 
 from fedcredit.errors import FedCreditError, InputError
 from fedcredit.models.alignment import AlignedOrder, AlignJob, LocalTable, MatchInfo
@@ -16,6 +16,7 @@ from fedcredit.models.backend import Backend, InProcessBackend, Role
 from fedcredit.models.columns import to_pandas
 from fedcredit.models.engine import ProviderEngine
 from fedcredit.models.frame import FederatedFrame
+from fedcredit.models.frame_record import load_frame, save_frame
 from fedcredit.models.policy import ProviderPolicy
 from fedcredit.models.report import PartyMatch, PhaseCost
 from fedcredit.models.store import MemoryStore, Store
@@ -27,6 +28,9 @@ __all__ = ["Federation", "simulate"]
 
 R = TypeVar("R")
 Progress = Callable[[str, int, int], None]
+_PLATFORM = "platform"
+#: Party names stand before the dot in the names of columns.
+_PARTY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
 def _nothing(*_: object) -> None:
@@ -44,6 +48,8 @@ class Federation:
         The platform's own table: id, features, label.
     store : Store, optional
         Where the platform keeps alignments, checkpoints and its shares of models.
+    categorical : sequence of str
+        Columns of the platform that are categories whatever their type.
     on_progress : callable (step, done, total), optional
 
     Attributes
@@ -66,6 +72,7 @@ class Federation:
         *,
         store: Store | None = None,
         engines: Mapping[str, ProviderEngine] | None = None,
+        categorical: Sequence[str] = (),
         on_progress: Progress = _nothing,
     ) -> None:
         self.backend = backend
@@ -80,6 +87,7 @@ class Federation:
         self.table = LocalTable(
             to_pandas(platform, party=backend.coordinator), party=backend.coordinator
         )
+        self.categorical = self.table.known(categorical, "categorical columns")
 
     @property
     def platform(self) -> str:
@@ -93,6 +101,9 @@ class Federation:
 
     def __repr__(self) -> str:
         return f"Federation({self.platform!r} with {', '.join(self.providers) or 'no providers'})"
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a federation holds tables and connections and is never pickled")
 
     def close(self) -> None:
         """Disconnect from the providers."""
@@ -138,6 +149,7 @@ class Federation:
         providers: Sequence[str] | None = None,
         strategy: str = "private",
         min_intersection: int = 1,
+        name: str | None = None,
     ) -> FederatedFrame:
         """Match the rows of all parties by private set intersection.
 
@@ -154,6 +166,9 @@ class Federation:
             See :mod:`fedcredit.protocols.align_many`.
         min_intersection : int
             Abort when fewer rows match; every provider has a floor of its own as well.
+        name : str, optional
+            Under which all parties keep the alignment (lower-case letters, digits, ``._-``);
+            random by default.
 
         Returns
         -------
@@ -166,14 +181,13 @@ class Federation:
         PolicyError
             The intersection is empty or below a party's floor.
         """
-        names = tuple(self.providers if providers is None else providers)
-        unknown = sorted(set(names) - set(self.providers))
-        if unknown:
-            raise InputError(f"unknown providers: {', '.join(unknown)}.", step="align")
+        chosen = [providers] if isinstance(providers, str) else providers
+        names = tuple(dict.fromkeys(self.providers if chosen is None else chosen))
+        _require_known(names, self.providers, step="align")
         on = on or self.default_key
         kind = id_kind or self.default_id_kind or ("uscc" if on.lower() == "uscc" else "text")
         report = self.table.ids(on, kind)
-        frame_id = secrets.token_hex(8)
+        frame_id = name or secrets.token_hex(8)
         if not names:
             order = np.sort(report.rows)
             infos: dict[str, MatchInfo] = {}
@@ -184,7 +198,7 @@ class Federation:
         AlignedOrder(frame_id, on, order).save(self.store)
         match = [_platform_match(self.platform, report, len(order))]
         match += [_provider_match(name, info) for name, info in infos.items()]
-        return FederatedFrame(
+        frame = FederatedFrame(
             self,
             frame_id=frame_id,
             key=on,
@@ -194,6 +208,18 @@ class Federation:
             labels={name: info.labels for name, info in infos.items()},
             categorical={name: info.categorical for name, info in infos.items()},
         )
+        save_frame(frame)
+        return frame
+
+    def frame(self, name: str) -> FederatedFrame:
+        """Return the frame of an earlier alignment, by its name.
+
+        Raises
+        ------
+        InputError
+            The platform keeps no alignment of this name.
+        """
+        return load_frame(self, name)
 
     def _align(
         self,
@@ -228,6 +254,16 @@ class Federation:
         for phase in self.phases:
             out[phase.name] = out.get(phase.name, 0.0) + phase.seconds
         return out
+
+
+def _require_known(names: Iterable[str], known: Sequence[str], *, step: str) -> None:
+    unknown = sorted(set(names) - set(known))
+    if unknown:
+        raise InputError(
+            f"unknown providers: {', '.join(unknown)}.",
+            step=step,
+            fix=f"name some of {', '.join(known)}" if known else "add a provider's table",
+        )
 
 
 def _platform_match(name: str, report: IdReport, matched: int) -> PartyMatch:
@@ -265,7 +301,7 @@ def simulate(
     categorical: Mapping[str, Sequence[str]] | None = None,
     threads: int = 2,
     on_progress: Progress = _nothing,
-    **providers: pd.DataFrame,
+    **providers: Any,
 ) -> Federation:
     """Make a federation whose parties all live in this process.
 
@@ -277,8 +313,8 @@ def simulate(
         The label holder's table. Like every table: pandas, or anything that exports Arrow.
     policy : ProviderPolicy or mapping of provider to ProviderPolicy, optional
         By default feature names are released, since all tables are the caller's own.
-    categorical : mapping of provider to columns, optional
-        Columns to treat as categories whatever their type.
+    categorical : mapping of party to columns, optional
+        Columns to treat as categories whatever their type; the platform's under ``"platform"``.
     threads : int
         Threads of each provider.
     on_progress : callable (step, done, total), optional
@@ -289,6 +325,12 @@ def simulate(
     -------
     Federation
 
+    Raises
+    ------
+    InputError
+        A table cannot be read, a name is unknown, or a provider's name is not made of letters,
+        digits, ``-`` and ``_``.
+
     Examples
     --------
     >>> import fedcredit as fc
@@ -296,8 +338,16 @@ def simulate(
     >>> fed = fc.simulate(platform=population.platform, tax=population.tax)
     >>> fed.align(on="uscc")  # doctest: +SKIP
     """
+    named = {*(policy if isinstance(policy, Mapping) else ()), *(categorical or {})}
+    _require_known(named - {_PLATFORM}, tuple(providers), step="simulate")
     engines = {}
     for name, table in providers.items():
+        if not _PARTY_NAME.fullmatch(name):
+            raise InputError(
+                "a provider's name holds something other than letters, digits, '-' and '_'.",
+                step="simulate",
+                fix="name the provider's keyword like that",
+            )
         chosen = policy.get(name) if isinstance(policy, Mapping) else policy
         engines[name] = ProviderEngine(
             name,
@@ -306,5 +356,10 @@ def simulate(
             categorical=(categorical or {}).get(name, ()),
             threads=threads,
         )
-    backend = InProcessBackend("platform", engines)
-    return Federation(backend, platform, engines=engines, on_progress=on_progress)
+    return Federation(
+        InProcessBackend(_PLATFORM, engines),
+        platform,
+        engines=engines,
+        categorical=(categorical or {}).get(_PLATFORM, ()),
+        on_progress=on_progress,
+    )

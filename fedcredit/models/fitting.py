@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from sklearn.model_selection import train_test_split
 
 from fedcredit.errors import InputError
 from fedcredit.models.columns import ColumnCoder, fit_coders
-from fedcredit.models.frame import FederatedFrame
+from fedcredit.models.frame import FederatedFrame, split_rows
 from fedcredit.protocols.forest import LabelData
 from fedcredit.stats.binning import FeatureBins, bin_matrix, fit_bins
 
@@ -24,7 +23,9 @@ __all__ = [
     "choose_columns",
     "choose_rows",
     "fit_own",
+    "label_columns",
     "label_data",
+    "row_values",
     "with_rows",
 ]
 
@@ -84,7 +85,11 @@ def choose_columns(
     signs: dict[str, dict[str, int]] = {}
     for name, sign in (monotone or {}).items():
         if sign not in (-1, 0, 1):
-            raise InputError("a monotone constraint is -1, 0 or 1.", step="train: parameters")
+            raise InputError(
+                "a monotone constraint is neither -1, 0 nor 1.",
+                step="train: parameters",
+                fix="use 1 for rising, -1 for falling",
+            )
         party, label = _party_of(frame, name)
         if sign:
             signs.setdefault(party, {})[label] = int(sign)
@@ -108,16 +113,28 @@ class JobRows:
     """
 
     frame: FederatedFrame
-    is_train: npt.NDArray[np.bool_]
-    y: npt.NDArray[Any]
-    weight: Floats | None
-    train_places: npt.NDArray[np.int64]
+    is_train: npt.NDArray[np.bool_] = field(repr=False)
+    y: npt.NDArray[Any] = field(repr=False)
+    weight: Floats | None = field(repr=False)
+    train_places: npt.NDArray[np.int64] = field(repr=False)
 
 
-def _values(frame: FederatedFrame, values: Any, what: str) -> npt.NDArray[Any]:
-    if isinstance(values, str):
-        return np.asarray(frame.column(values))
-    array = np.asarray(values)
+def row_values(frame: FederatedFrame, values: Any, what: str) -> npt.NDArray[Any]:
+    """Return one value per row of a frame, given as an array or by a column's name; shape (n,).
+
+    Parameters
+    ----------
+    frame : FederatedFrame
+    values : str or array_like of shape (n,)
+    what : str
+        For the error message.
+
+    Raises
+    ------
+    InputError
+        The column is unknown, or the array has another shape.
+    """
+    array = _plain(frame.column(values) if isinstance(values, str) else values)
     if array.shape != (len(frame),):
         raise InputError(
             f"{what} has shape {array.shape}, the frame has {len(frame)} rows.",
@@ -125,6 +142,32 @@ def _values(frame: FederatedFrame, values: Any, what: str) -> npt.NDArray[Any]:
             fix=f"pass one value per row or the name of a column as {what}",
         )
     return array
+
+
+def _plain(values: Any) -> npt.NDArray[Any]:
+    """Return a numpy array; nullable numbers and bools become floats if any is missing."""
+    dtype = getattr(values, "dtype", None)
+    if isinstance(dtype, pd.api.extensions.ExtensionDtype) and getattr(dtype, "_is_numeric", False):
+        if pd.isna(values).any():
+            return np.asarray(values.to_numpy(np.float64, na_value=np.nan))
+        return np.asarray(values.to_numpy())
+    return np.asarray(values)
+
+
+def label_columns(rows: JobRows, y: Any, weight: Any) -> tuple[str, ...]:
+    """Return the platform's columns that are label or weight, hence no features.
+
+    These are the columns named, and, for labels given as an array, every column with the same
+    value in every row: rows and labels are split separately by scikit-learn's searches and
+    cross-validation, so the label's column still stands in the frame.
+    """
+    prefix = f"{rows.frame.federation.platform}."
+    named = [name.removeprefix(prefix) for name in (y, weight) if isinstance(name, str)]
+    table = rows.frame.platform
+    if not isinstance(y, str):
+        label = pd.Series(rows.y).astype(object)
+        named += [str(n) for n in table.columns if table[n].astype(object).equals(label)]
+    return tuple(dict.fromkeys(named))
 
 
 def choose_rows(
@@ -155,10 +198,15 @@ def choose_rows(
     InputError
         Rows occur twice, or values do not fit.
     """
-    if not len(frame):
-        raise InputError("the frame has no rows.", step="train")
-    labels = _values(frame, y, "y")
-    weights = None if weight is None else _values(frame, weight, "sample_weight")
+    if len(frame) < 2:
+        found = "1 sample" if len(frame) else "no rows"
+        raise InputError(
+            f"the frame has {found}; training needs at least 2.",
+            step="train",
+            fix="choose more rows",
+        )
+    labels = row_values(frame, y, "y")
+    weights = None if weight is None else row_values(frame, weight, "sample_weight")
     is_train = np.ones(len(frame), np.bool_)
     rows = frame.rows
     if validation is not None:
@@ -169,17 +217,16 @@ def choose_rows(
                 fix="split one frame by train_test_split",
             )
         rows = np.concatenate([rows, validation.rows])
-        labels = np.concatenate([labels, _values(validation, y, "y")])
+        labels = np.concatenate([labels, row_values(validation, y, "y")])
         if weights is not None:
-            held = _values(validation, weight, "sample_weight") if isinstance(weight, str) else 1.0
+            held = (
+                row_values(validation, weight, "sample_weight") if isinstance(weight, str) else 1.0
+            )
             weights = np.concatenate([weights, np.broadcast_to(held, len(validation))])
         is_train = np.arange(len(rows)) < len(frame)
     elif fraction is not None:
-        _, held = train_test_split(
-            np.arange(len(rows)),
-            test_size=fraction,
-            stratify=labels if stratify else None,
-            random_state=seed,
+        _, held = split_rows(
+            len(rows), test_size=fraction, strata=labels if stratify else None, seed=seed
         )
         is_train[held] = False
     order = np.argsort(rows, kind="stable")
@@ -188,7 +235,8 @@ def choose_rows(
         raise InputError(
             "a row occurs twice.",
             step="train",
-            fix="train on distinct rows; give multiplicities as sample_weight",
+            fix="train on distinct rows, none of them a validation row; give multiplicities as "
+            "sample_weight",
         )
     places = np.empty(len(order), np.int64)
     places[order] = np.arange(len(order))
@@ -196,22 +244,31 @@ def choose_rows(
         frame=with_rows(frame, ascending),
         is_train=is_train[order],
         y=labels[order],
-        weight=None if weights is None else _weights(weights[order]),
+        weight=None if weights is None else _weights(weights[order], is_train[order]),
         train_places=places[: len(frame)],
     )
 
 
-def _weights(values: npt.NDArray[Any]) -> Floats:
+def _weights(values: npt.NDArray[Any], is_train: npt.NDArray[np.bool_]) -> Floats:
     try:
         weights = values.astype(np.float64)
     except (TypeError, ValueError):
-        raise InputError("sample_weight is not numeric.", step="train") from None
+        raise InputError(
+            "sample_weight is not numeric.", step="train", fix="pass numbers of at least 0"
+        ) from None
     if not np.isfinite(weights).all() or (weights < 0).any():
         raise InputError(
             "sample_weight has missing, infinite or negative values.",
             step="train",
             fix="pass finite weights of at least 0",
         )
+    for part, what in ((weights[is_train], "training"), (weights[~is_train], "validation")):
+        if len(part) and not part.any():
+            raise InputError(
+                f"every sample_weight of the {what} rows is zero.",
+                step="train",
+                fix="give some rows a positive weight",
+            )
     return weights
 
 
@@ -265,6 +322,7 @@ def fit_own(
     party = rows.frame.federation.platform
     use = None if columns.use is None else columns.use.get(party, ())
     bare = [name.removeprefix(f"{party}.") for name in categorical]
+    bare += rows.frame.federation.categorical
     coders = fit_coders(table, party=party, exclude=exclude, features=use, categorical=bare)
     bins = [
         fit_bins(

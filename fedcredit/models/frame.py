@@ -16,7 +16,7 @@ from fedcredit.models.report import PartyMatch
 if TYPE_CHECKING:
     from fedcredit.models.federation import Federation
 
-__all__ = ["FederatedFrame"]
+__all__ = ["FederatedFrame", "split_rows"]
 
 
 class FederatedFrame:
@@ -75,6 +75,29 @@ class FederatedFrame:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def __contains__(self, name: object) -> bool:
+        return name in self.columns or name in self._own_columns()
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        """Refuse: the frame does not hold the providers' values.
+
+        Raises
+        ------
+        InputError
+            Always.
+        """
+        raise InputError(
+            "a federated frame is no array: the providers' values are not in it.",
+            step="read frame",
+            fix="use one of fedcredit's estimators, or frame.platform for the platform's columns",
+        )
+
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            "a federated frame lives with its federation's tables and connections and is never "
+            "pickled; run scikit-learn's searches with n_jobs=None"
+        )
+
     @property
     def columns(self) -> list[str]:
         """All columns as ``party.column``; a provider may show numbers instead of names."""
@@ -87,12 +110,25 @@ class FederatedFrame:
         return len(self), len(self.columns)
 
     def _own_columns(self) -> list[str]:
-        return [str(c) for c in self.federation.table.frame.columns if c != self.key]
+        names = self.federation.table.frame.columns
+        return [str(c) for c in names if c != self.key or not self.key]
 
     @property
     def platform(self) -> pd.DataFrame:
         """The platform's own columns of these rows, in the frame's order, without the id."""
-        table = self.federation.table.take(self._order[self.rows], self._own_columns())
+        return self._own(self._own_columns())
+
+    @property
+    def ids(self) -> pd.Series:
+        """The platform's ids of these rows, as its table holds them."""
+        if not self.key:
+            raise InputError(
+                "these rows have no ids.", step="read ids", fix="align tables by an id"
+            )
+        return self._own([self.key])[self.key]
+
+    def _own(self, names: Sequence[str]) -> pd.DataFrame:
+        table = self.federation.table.take(self._order[self.rows], names)
         return table.reset_index(drop=True)
 
     @property
@@ -113,7 +149,9 @@ class FederatedFrame:
             }
             for m in self.match
         ]
-        return pd.DataFrame(rows).set_index("party")
+        columns = ["party", "rows", "blank", "duplicate", "unusable", "distinct"]
+        columns += ["invalid check digit", "pre-standard", "matched", "match rate"]
+        return pd.DataFrame(rows, columns=columns).set_index("party")
 
     def __repr__(self) -> str:
         return f"FederatedFrame({len(self)} rows, {len(self.columns)} columns of {self._who()})"
@@ -140,6 +178,9 @@ class FederatedFrame:
         """
         if isinstance(item, str):
             return self.column(item)
+        if isinstance(item, tuple) and len(item) == 2 and item[1] in (Ellipsis, slice(None)):
+            # The whole rows of an array-like, as scikit-learn asks for them.
+            item = item[0]
         if isinstance(item, slice):
             return self.take(np.arange(len(self))[item])
         return self.take(item)
@@ -149,7 +190,7 @@ class FederatedFrame:
         own = self._own_columns()
         bare = name.removeprefix(f"{self.federation.platform}.")
         if bare in own:
-            return self.platform[bare]
+            return self._own([bare])[bare]
         if name in self.columns:
             raise InputError(
                 f"the values of {name!r} stay with their owner.",
@@ -159,20 +200,35 @@ class FederatedFrame:
         raise InputError(
             f"there is no column {name!r}.",
             step="read column",
-            fix=f"the platform's columns are {', '.join(own)}",
+            fix=f"use one of {', '.join(own)}, or frame.ids",
         )
 
     def take(self, positions: Any) -> FederatedFrame:
         """Return the frame of some rows, by position (integers) or mask (bools)."""
         chosen = np.asarray(positions)
-        if chosen.dtype == np.bool_ and chosen.shape != (len(self),):
-            raise InputError("a mask has one bool per row of the frame.", step="select rows")
+        if chosen.shape == (0,):
+            chosen = chosen.astype(np.int64)
+        if chosen.dtype.kind == "b" and chosen.shape != (len(self),):
+            raise InputError(
+                "the mask has another length than the frame.",
+                step="select rows",
+                fix="pass one bool per row",
+            )
         if chosen.ndim != 1 or chosen.dtype.kind not in "biu":
-            raise InputError("rows are selected by integers or bools.", step="select rows")
+            raise InputError(
+                "rows are selected by neither integers nor bools.",
+                step="select rows",
+                fix="pass a list of positions, a mask or a slice; columns are chosen by an "
+                "estimator's features",
+            )
         try:
             rows = self.rows[chosen]
         except IndexError:
-            raise InputError("a row is outside the frame.", step="select rows") from None
+            raise InputError(
+                "a row is outside the frame.",
+                step="select rows",
+                fix="use positions below len(frame)",
+            ) from None
         return FederatedFrame(
             self.federation,
             frame_id=self.frame_id,
@@ -205,9 +261,36 @@ class FederatedFrame:
         Returns
         -------
         train, test : FederatedFrame
+
+        Raises
+        ------
+        InputError
+            A share or a stratum is too small, or the values to stratify by do not fit.
         """
         strata = self.column(stratify).to_numpy() if isinstance(stratify, str) else stratify
-        train, test = train_test_split(
-            np.arange(len(self)), test_size=test_size, stratify=strata, random_state=random_state
-        )
+        train, test = split_rows(len(self), test_size=test_size, strata=strata, seed=random_state)
         return self.take(train), self.take(test)
+
+
+def split_rows(
+    n: int, *, test_size: float | int, strata: npt.NDArray[Any] | None, seed: int | None
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Split row numbers 0 to n - 1 at random; see :meth:`FederatedFrame.train_test_split`.
+
+    Raises
+    ------
+    InputError
+        scikit-learn refuses; its own message could quote labels and is not passed on.
+    """
+    try:
+        first, second = train_test_split(
+            np.arange(n), test_size=test_size, stratify=strata, random_state=seed
+        )
+    except (TypeError, ValueError):
+        raise InputError(
+            "the rows cannot be split like this.",
+            step="split rows",
+            fix="check that the test share is between 0 and 1 (or a number of rows), and that the "
+            "values to stratify by are complete, one per row, and each in at least 2 rows",
+        ) from None
+    return first, second

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +16,39 @@ from fedcredit.stats.tree_params import FeatureInfo
 from fedcredit.stats.trees import Tree
 from fedcredit.wire import F64x1, Message, decode, encode
 
-__all__ = ["StoredForest"]
+__all__ = ["StoredForest", "json_able", "reading_model"]
+
+
+def json_able(value: Any) -> Any:
+    """Return an estimator's argument as plain JSON values; a random generator becomes None."""
+    if isinstance(value, Mapping):
+        return {str(name): json_able(item) for name, item in value.items()}
+    if isinstance(value, np.generic):
+        return value.item()
+    if value is None or isinstance(value, str | int | float):
+        return value
+    if isinstance(value, np.random.RandomState | np.random.Generator):
+        return None
+    return [json_able(item) for item in value]
+
+
+@contextmanager
+def reading_model() -> Iterator[None]:
+    """Refuse a model whose parts do not fit together.
+
+    Raises
+    ------
+    InputError
+        Instead of whatever the block stumbled over.
+    """
+    try:
+        yield
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+        raise InputError(
+            "the model file is damaged or of another release.",
+            step="load model",
+            fix="load a file that this release of fedcredit has saved",
+        ) from None
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -75,7 +109,11 @@ class StoredForest(Message, kind="store.forest", version=1, max_bytes=8 << 30):
                 fix="load a file that this release of fedcredit has saved",
             ) from None
         if not isinstance(stored, cls):
-            raise InputError("the file holds something other than a forest.", step="load model")
+            raise InputError(
+                "the file holds something other than a forest.",
+                step="load model",
+                fix="load a file that save wrote",
+            )
         return stored
 
     def to_bytes(self) -> bytes:
@@ -84,23 +122,30 @@ class StoredForest(Message, kind="store.forest", version=1, max_bytes=8 << 30):
         return data
 
     def unpack(self) -> tuple[ForestState, PooledFeatures, dict[str, Any]]:
-        """Rebuild state, pooled features and the extra part."""
-        header = json.loads(self.header)
-        state = ForestState(
-            trees=[Tree.from_dict(item) for item in header["trees"]],
-            split_numbers=[np.array(item, np.int32) for item in header["split_numbers"]],
-            init_score=float(header["init_score"]),
-            score=np.array(self.score),
-            best_score=np.array(self.best_score),
-            train_loss=list(header["train_loss"]),
-            valid_loss=list(header["valid_loss"]),
-        )
-        part = header["pooled"]
-        pooled = PooledFeatures(
-            infos=[FeatureInfo(*item) for item in part["infos"]],
-            owner=list(part["owner"]),
-            local=list(part["local"]),
-            labels=list(part["labels"]),
-            cap=list(part["cap"]),
-        )
-        return state, pooled, header["extra"]
+        """Rebuild state, pooled features and the extra part.
+
+        Raises
+        ------
+        InputError
+            The header is not one that :meth:`of` made.
+        """
+        with reading_model():
+            header = json.loads(self.header)
+            state = ForestState(
+                trees=[Tree.from_dict(item) for item in header["trees"]],
+                split_numbers=[np.array(item, np.int32) for item in header["split_numbers"]],
+                init_score=float(header["init_score"]),
+                score=np.array(self.score),
+                best_score=np.array(self.best_score),
+                train_loss=list(header["train_loss"]),
+                valid_loss=list(header["valid_loss"]),
+            )
+            part = header["pooled"]
+            pooled = PooledFeatures(
+                infos=[FeatureInfo(*item) for item in part["infos"]],
+                owner=list(part["owner"]),
+                local=list(part["local"]),
+                labels=list(part["labels"]),
+                cap=list(part["cap"]),
+            )
+            return state, pooled, dict(header["extra"])

@@ -32,7 +32,7 @@ from fedcredit.node.frames import PIECE_BYTES, Frame, piece_body
 from fedcredit.wire import Envelope, Identity, Opener, Sealer, message_class
 
 if TYPE_CHECKING:
-    from fedcredit.node.link import Link
+    from fedcredit.node.sessions import Sessions
 
 __all__ = ["Channel", "PeerKey", "Received", "Timeouts"]
 
@@ -186,11 +186,11 @@ class _Inbound:
 
 
 class Channel:
-    """A session's messages as its driver sees them. Made by :meth:`Link.open_channel`.
+    """A session's messages as its driver sees them. Made by :meth:`Sessions.open`.
 
     Parameters
     ----------
-    link : Link
+    sessions : Sessions
     session : bytes
     identity : Identity
     peers : mapping of party name to PeerKey
@@ -202,7 +202,7 @@ class Channel:
 
     def __init__(
         self,
-        link: Link,
+        sessions: Sessions,
         session: bytes,
         identity: Identity,
         peers: Mapping[str, PeerKey],
@@ -216,8 +216,8 @@ class Channel:
         self.closed = False
         self.linger_until = float("inf")
         self.outboxes = {name: Outbox(self, name, peer.boot) for name, peer in peers.items()}
-        self._link = link
-        self._changed = link.condition()
+        self._sessions = sessions
+        self._changed = sessions.condition()
         self._sealer = Sealer(identity, session)
         self._inbound = {
             name: _Inbound(self._opener(name, peer.key) if peer.key is not None else None)
@@ -255,13 +255,13 @@ class Channel:
         """
         outbox = self.outboxes[recipient]
         if not urgent:
-            with self._link.lock:
+            with self._sessions.lock:
                 self._wait(lambda: outbox.room(body.size), recipient, self.timeouts.idle)
         # The number is taken only now that the envelope will surely be queued.
         envelope = self._sealer.seal(recipient, kind, body)
-        with self._link.lock:
+        with self._sessions.lock:
             outbox.push(envelope)
-            self._link.schedule(outbox)
+            self._sessions.schedule(outbox)
 
     def receive(self, waiting_for: str | None = None, timeout: float | None = None) -> Received:
         """Wait for the next message of any peer.
@@ -281,7 +281,7 @@ class Channel:
             The session failed.
         """
         idle = self.timeouts.idle if timeout is None else timeout
-        with self._link.lock:
+        with self._sessions.lock:
             self._wait(lambda: bool(self._inbox), waiting_for, idle)
             received = self._inbox.popleft()
             self._inbox_bytes -= received.body.size
@@ -304,14 +304,15 @@ class Channel:
 
     def _absence_deadline(self, now: float) -> float:
         """Return when waiting for whoever is away ends, or raise if that is past."""
-        away = self._link.away_since(None, b"")
+        presence = self._sessions.presence
+        away = presence.down_since
         if away is not None:
             if now < away + self.timeouts.absence:
                 return away + self.timeouts.absence
-            raise self._link.outage(self.timeouts.absence)
+            raise self._sessions.outage(self.timeouts.absence)
         nearest = float("inf")
         for name, peer in self.peers.items():
-            away = self._link.away_since(name, peer.boot)
+            away = presence.away_since(name, peer.boot)
             if away is None:
                 continue
             nearest = min(nearest, away + self.timeouts.absence)
@@ -326,19 +327,19 @@ class Channel:
 
     def fail(self, error: FedCreditError) -> None:
         """End the session for its driver with ``error``; the first one counts."""
-        with self._link.lock:
+        with self._sessions.lock:
             if self._failure is None:
                 self._failure = error
             self._changed.notify_all()
 
     def close(self) -> None:
         """Take no more messages; what was sent is still carried until acknowledged."""
-        with self._link.lock:
+        with self._sessions.lock:
             if not self.closed:
                 self.closed = True
                 self.linger_until = time.monotonic() + self.timeouts.linger
                 self._inbox.clear()
-                self._link.closing(self)
+                self._sessions.closing(self)
 
     # --- the link's side ---------------------------------------------------------------------
 
@@ -360,7 +361,7 @@ class Channel:
             self._changed.notify_all()
         if frame.resend:
             outbox.rewind()
-            self._link.schedule(outbox)
+            self._sessions.schedule(outbox)
 
     def on_piece(self, frame: Frame, batch: pa.RecordBatch) -> None:
         """Take a piece of an envelope (reader thread, no lock held).
@@ -380,7 +381,7 @@ class Channel:
             raise AuthenticationError("an envelope contradicts its frame.")
         if header.sequence != inbound.expected:
             # Repeated after a reconnect, or ahead of something that will be: nothing is lost.
-            self._link.acknowledge(self, frame.sender, now=header.sequence < inbound.expected)
+            self._sessions.acknowledge(self, frame.sender, now=header.sequence < inbound.expected)
             return
         piece = piece_body(batch)
         kind = message_class(header.kind)
@@ -410,10 +411,10 @@ class Channel:
             # Damaged or forged on the way: the true one is still with its sender.
             inbound.copies += 1
             if inbound.copies <= _MAX_COPIES:
-                self._link.acknowledge(self, envelope.sender, now=True, resend=True)
+                self._sessions.acknowledge(self, envelope.sender, now=True, resend=True)
             raise
         inbound.opener, inbound.copies = opener, 0
-        with self._link.lock:
+        with self._sessions.lock:
             inbound.expected += 1
             if not self.closed:
                 self._inbox.append(Received(envelope.sender, envelope.kind, body))
@@ -427,7 +428,7 @@ class Channel:
                         )
                     )
                 self._changed.notify_all()
-            self._link.acknowledge(self, envelope.sender, size=body.size)
+            self._sessions.acknowledge(self, envelope.sender, size=body.size)
 
     def wake(self) -> None:
         """Let the driver look again at who is away (link lock held)."""

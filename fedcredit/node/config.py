@@ -42,16 +42,16 @@ Unknown keys are refused, so that a misspelt limit is noticed.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from fedcredit.errors import ConfigError
 from fedcredit.node.certs import Credentials, TlsMaterial, load_signing, load_tls
-from fedcredit.node.pki import check_party_name
+from fedcredit.node.connection import check_uri
+from fedcredit.node.section import READ_STEP, Section
 
 if TYPE_CHECKING:
     from fedcredit.models.policy import ProviderPolicy
@@ -66,7 +66,6 @@ __all__ = [
     "load_config",
 ]
 
-_STEP = "read the configuration"
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
@@ -81,7 +80,8 @@ class HubConfig:
     name : str
         The party whose certificate the hub must show.
     listen : str or None
-        Address on which ``fedcredit hub start`` listens.
+        Address on which ``fedcredit hub start`` listens; by default every address of the
+        machine, on the port of ``uri``.
     parties : tuple of str
         The providers (and other parties) that the hub admits besides the platform.
     """
@@ -193,7 +193,7 @@ class NodeConfig:
         """
         from fedcredit.models.policy import ProviderPolicy
 
-        section = _Section(self.path, "policy", dict(self.policy_values))
+        section = Section(self.path, "policy", dict(self.policy_values))
         values: dict[str, Any] = {}
         for field in dataclasses.fields(ProviderPolicy):
             if field.name not in self.policy_values:
@@ -228,104 +228,6 @@ class NodeConfig:
         ]
 
 
-class _Section:
-    """Takes typed values out of a TOML table and refuses what is left."""
-
-    def __init__(self, file: Path, name: str, values: Any) -> None:
-        self._file, self._name = file, name
-        if not isinstance(values, dict):
-            self.fail("must be a table", f"write it as [{name}]")
-        self._values: dict[str, Any] = dict(values)
-        self._known: set[str] = set()
-
-    def fail(self, reason: str, fix: str | None = None) -> NoReturn:
-        where = f"[{self._name}]" if self._name else "the top level"
-        raise ConfigError(f"{self._file}: {where} {reason}.", step=_STEP, fix=fix)
-
-    def known(self, key: str) -> None:
-        self._known.add(key)
-
-    def present(self, key: str) -> bool:
-        self._known.add(key)
-        return key in self._values
-
-    def _take(self, key: str, kinds: tuple[type, ...], what: str) -> Any:
-        if not self.present(key):
-            self.fail(f"lacks {key!r}", f"add {key} = ... ({what})")
-        value = self._values.pop(key)
-        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-            self.fail(f"{key!r} must be {what}")
-        return value
-
-    def text(self, key: str) -> str:
-        value: str = self._take(key, (str,), "a text")
-        if not value.strip():
-            self.fail(f"{key!r} is empty")
-        return value
-
-    def maybe_text(self, key: str) -> str | None:
-        return self.text(key) if self.present(key) else None
-
-    def flag(self, key: str, *, default: bool) -> bool:
-        return bool(self._take(key, (bool,), "true or false")) if self.present(key) else default
-
-    def integer(self, key: str, *, minimum: int) -> int:
-        value: int = self._take(key, (int,), "a whole number")
-        if value < minimum:
-            self.fail(f"{key!r} must be at least {minimum}")
-        return value
-
-    def number(self, key: str, *, minimum: float) -> float:
-        value = float(self._take(key, (int, float), "a number"))
-        if not minimum <= value < float("inf"):
-            self.fail(f"{key!r} must be a number of at least {minimum:g}")
-        return value
-
-    def texts(self, key: str) -> tuple[str, ...]:
-        if not self.present(key):
-            return ()
-        values = self._take(key, (list,), "a list of texts")
-        if not all(isinstance(value, str) and value.strip() for value in values):
-            self.fail(f"{key!r} must be a list of texts")
-        if len(set(values)) != len(values):
-            self.fail(f"{key!r} names an entry twice")
-        return tuple(values)
-
-    def choice(self, key: str, options: tuple[str, ...], default: str | None = None) -> str:
-        if default is not None and not self.present(key):
-            return default
-        value = self.text(key)
-        if value not in options:
-            self.fail(f"{key!r} must be one of {', '.join(options)}")
-        return value
-
-    def path(self, key: str) -> Path:
-        return (self._file.parent / Path(self.text(key)).expanduser()).resolve()
-
-    def party(self, key: str) -> str:
-        return check_party_name(self.text(key))
-
-    def parties(self, key: str) -> tuple[str, ...]:
-        return tuple(check_party_name(name) for name in self.texts(key))
-
-    def table(self, key: str, *, required: bool = True) -> _Section:
-        name = f"{self._name}.{key}" if self._name else key
-        if not self.present(key) and required:
-            self.fail(f"lacks the table [{name}]", f"add [{name}]")
-        return _Section(self._file, name, self._values.pop(key, {}))
-
-    def rest(self) -> dict[str, Any]:
-        values, self._values = self._values, {}
-        return values
-
-    def finish(self) -> None:
-        for key in self._values:
-            near = difflib.get_close_matches(key, self._known, 1)
-            self.fail(
-                f"has an unknown key {key!r}", f"did you mean {near[0]!r}" if near else "remove it"
-            )
-
-
 def load_config(path: str | Path) -> NodeConfig:
     """Read a party's configuration file.
 
@@ -348,11 +250,11 @@ def load_config(path: str | Path) -> NodeConfig:
     except OSError as error:
         raise ConfigError(
             f"{file} cannot be read ({error.strerror}).",
-            step=_STEP,
+            step=READ_STEP,
             fix="give the path of a configuration file; `fedcredit init` writes one",
         ) from None
     except ValueError as error:
-        raise ConfigError(f"{file} is no TOML ({error}).", step=_STEP) from None
+        raise ConfigError(f"{file} is no TOML ({error}).", step=READ_STEP) from None
     try:
         return _node(file, values)
     except ConfigError as error:
@@ -362,7 +264,7 @@ def load_config(path: str | Path) -> NodeConfig:
 
 
 def _node(file: Path, values: dict[str, Any]) -> NodeConfig:
-    top = _Section(file, "", values)
+    top = Section(file, "", values)
     party = top.party("party")
     role = top.choice("role", ("platform", "provider"))
     hub = _hub(top.table("hub"), party, role)
@@ -407,15 +309,18 @@ def _node(file: Path, values: dict[str, Any]) -> NodeConfig:
     return node
 
 
-def _hub(section: _Section, party: str, role: str) -> HubConfig:
+def _hub(section: Section, party: str, role: str) -> HubConfig:
     uri = section.text("uri")
     name = section.party("name") if section.present("name") else "platform"
     listen = section.maybe_text("listen")
     parties = section.parties("parties")
     section.finish()
     for key, value in (("uri", uri), ("listen", listen)):
-        if value is not None and not _is_address(value):
-            section.fail(f"{key!r} must look like grpc+tls://host:port")
+        if value is not None:
+            try:
+                check_uri(value)
+            except ConfigError:
+                section.fail(f"{key!r} must look like grpc+tls://host:port")
     if role == "provider" and (listen or parties):
         section.fail("'listen' and 'parties' belong into the platform's file", "remove them")
     if role == "platform" and (not parties or party in parties):
@@ -423,14 +328,7 @@ def _hub(section: _Section, party: str, role: str) -> HubConfig:
     return HubConfig(uri, name, listen, parties)
 
 
-def _is_address(uri: str) -> bool:
-    scheme, separator, rest = uri.partition("://")
-    host, colon, port = rest.rpartition(":")
-    valid = bool(separator and colon and host) and port.isascii() and port.isdigit()
-    return valid and scheme == "grpc+tls" and int(port) < 1 << 16
-
-
-def _data(section: _Section, role: str) -> DataConfig:
+def _data(section: Section, role: str) -> DataConfig:
     features = section.texts("features") if section.present("features") else None
     data = DataConfig(
         section.path("path"),
@@ -451,7 +349,7 @@ def _data(section: _Section, role: str) -> DataConfig:
     return data
 
 
-def _session(section: _Section) -> SessionConfig:
+def _session(section: Section) -> SessionConfig:
     values: dict[str, Any] = {}
     for key in ("idle_timeout", "absence_timeout"):
         if section.present(key):
@@ -463,7 +361,7 @@ def _session(section: _Section) -> SessionConfig:
     return SessionConfig(**values)
 
 
-def _logging(section: _Section) -> LoggingConfig:
+def _logging(section: Section) -> LoggingConfig:
     config = LoggingConfig(
         section.choice("level", _LEVELS, "INFO"),
         section.path("file") if section.present("file") else None,

@@ -10,24 +10,41 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import socket
 import ssl
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.flight as fl
 
-from fedcredit.errors import AuthenticationError, PeerProtocolError, PeerUnavailable, TransportError
+from fedcredit.errors import (
+    AuthenticationError,
+    ConfigError,
+    PeerProtocolError,
+    PeerUnavailable,
+    TransportError,
+)
 from fedcredit.node.certs import TlsMaterial
 from fedcredit.node.frames import PROTOCOL, SCHEMA, Frame, piece_batch
 
-__all__ = ["HubConnection", "diagnose", "hub_status"]
+__all__ = ["Backoff", "HubConnection", "check_uri", "diagnose", "hub_status"]
 
 _STEP = "connect to the hub"
 _CALL_SECONDS = 10.0
 _PROBE_SECONDS = 3.0
+
+
+def check_uri(uri: str) -> None:
+    """Refuse what is not ``grpc+tls://host:port`` (ConfigError)."""
+    scheme, separator, rest = uri.partition("://")
+    host, colon, port = rest.rpartition(":")
+    valid = bool(separator and colon and host) and port.isascii() and port.isdigit()
+    if not valid or scheme != "grpc+tls" or int(port) >= 1 << 16:
+        raise ConfigError(f"{uri!r} must look like grpc+tls://host:port.", step=_STEP)
 
 
 def _client(uri: str, tls: TlsMaterial, hub_name: str) -> Any:
@@ -38,8 +55,13 @@ def _client(uri: str, tls: TlsMaterial, hub_name: str) -> Any:
         private_key=tls.private_pem(),
         # The hub is known by its certificate's name, wherever it runs.
         override_hostname=hub_name,
-        # A shared channel would make a new attempt wait out the back-off of the old one.
-        generic_options=[("grpc.use_local_subchannel_pool", 1)],
+        generic_options=[
+            # A shared channel would make a new attempt wait out the back-off of the old one.
+            ("grpc.use_local_subchannel_pool", 1),
+            # A connection that died without a word is noticed, even by a blocked write.
+            ("grpc.keepalive_time_ms", 30_000),
+            ("grpc.keepalive_timeout_ms", 20_000),
+        ],
     )
 
 
@@ -61,6 +83,29 @@ def _translate(
             fix="run the same release of fedcredit at hub and party; see the hub's log",
         )
     return diagnose(uri, tls, hub)
+
+
+@dataclass(frozen=True)
+class Backoff:
+    """Waiting times between attempts to connect: exponential with full jitter, bounded.
+
+    Attributes
+    ----------
+    first, limit : float
+        Seconds.
+    refusals : int
+        Attempts after which a refused certificate is final; it may also look like an outage.
+    """
+
+    first: float = 0.1
+    limit: float = 10.0
+    refusals: int = 5
+
+    def delay(self, attempt: int) -> float:
+        """Return the seconds to wait after failed attempt number ``attempt`` (from 0)."""
+        ceiling = min(self.limit, self.first * 2.0 ** min(attempt, 30))
+        # Jitter spreads the parties' return after a hub's restart; it is no secret.
+        return ceiling * random.uniform(0.5, 1.0)
 
 
 class HubConnection:
@@ -160,11 +205,15 @@ def hub_status(uri: str, tls: TlsMaterial, hub_name: str) -> dict[str, Any]:
     try:
         with _client(uri, tls, hub_name) as client:
             options = fl.FlightCallOptions(timeout=_CALL_SECONDS)
-            (result,) = list(client.do_action(fl.Action("status", b""), options))
-            answer: dict[str, Any] = json.loads(result.body.to_pybytes())
-            return answer
+            result, *_ = list(client.do_action(fl.Action("status", b""), options))
+            body = result.body.to_pybytes()
     except (pa.ArrowException, OSError) as error:
         raise _translate(error, tls.party, uri, tls, hub_name) from None
+    try:
+        answer: dict[str, Any] = json.loads(body)
+    except ValueError:
+        raise TransportError("the hub's answer is malformed.", party=tls.party) from None
+    return answer
 
 
 def diagnose(uri: str, tls: TlsMaterial, hub_name: str) -> TransportError:

@@ -167,7 +167,7 @@ class Frame:
             data[end:],
         )
 
-    def answer(self, kind: FrameType) -> Frame:
+    def answer(self, kind: FrameType, *, ack: int = 0) -> Frame:
         """Return a frame of ``kind`` in the opposite direction of the same session."""
         return replace(
             self,
@@ -176,7 +176,7 @@ class Frame:
             recipient=self.sender,
             sender_boot=self.recipient_boot,
             recipient_boot=self.sender_boot,
-            ack=0,
+            ack=ack,
             offset=0,
             total=0,
             resend=False,

@@ -43,6 +43,7 @@ from fedcredit.errors import (
 from fedcredit.node.channel import Channel, PeerKey
 from fedcredit.node.frames import Frame, piece_body
 from fedcredit.node.link import Link
+from fedcredit.node.sessions import PROPOSAL_KIND
 from fedcredit.wire import Abort, Envelope, Message, decode, encode
 
 __all__ = [
@@ -69,7 +70,7 @@ M = TypeVar("M", bound=Message)
 @dataclass(frozen=True, eq=False, repr=False)
 class Propose(
     Message,
-    kind="session.propose",
+    kind=PROPOSAL_KIND,
     version=1,
     max_bytes=32 << 10,
     reveals="the job's name and the members of the session",
@@ -208,7 +209,7 @@ def open_session(link: Link, job: str, participants: Mapping[str, bytes]) -> Cha
         certificates[envelope.sender], keys[envelope.sender] = message.certificate, key
         return key
 
-    setup = link.open_channel(
+    setup = link.sessions.open(
         _proposal_id(link.party, nonce),
         {name: PeerKey(boot, None, serving=True) for name, boot in participants.items()},
         introduce=introduce,
@@ -220,7 +221,7 @@ def open_session(link: Link, job: str, participants: Mapping[str, bytes]) -> Cha
         nonces = (nonce, *(accepted[name].nonce for name in names))
         _check_nonces(nonces)
         session = session_id(proposal.job, link.party, names, nonces)
-        channel = link.open_channel(
+        channel = link.sessions.open(
             session,
             {name: PeerKey(boot, keys[name], serving=True) for name, boot in participants.items()},
         )
@@ -353,7 +354,7 @@ def read_proposal(link: Link, frame: Frame, batch: pa.RecordBatch) -> tuple[Chan
     ):
         raise PeerProtocolError("a proposal is malformed.", party=frame.sender)
     key = link.credentials.trust.verify_signing(frame.sender, message.certificate)
-    setup = link.open_channel(
+    setup = link.sessions.open(
         frame.session, {frame.sender: PeerKey(frame.sender_boot, key, serving=False)}
     )
     try:
@@ -407,7 +408,7 @@ def answer_proposal(link: Link, setup: Channel, proposal: Propose) -> Channel:
             if name != link.party:
                 key = credentials.trust.verify_signing(name, der)
                 peers[name] = PeerKey(boot, key, serving=True)
-        channel = link.open_channel(session, peers)
+        channel = link.sessions.open(session, peers)
         ready = Ready(session)
         setup.send(coordinator, ready.kind, encode(ready))
         _, begin = _receive(setup, coordinator, Begin, deadline)

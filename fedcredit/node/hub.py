@@ -22,7 +22,7 @@ import json
 import logging
 import threading
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -41,6 +41,7 @@ from fedcredit.node.frames import (
     FrameType,
     check_piece,
 )
+from fedcredit.node.stream import Stream
 
 __all__ = ["Hub"]
 
@@ -49,7 +50,6 @@ log = logging.getLogger(__name__)
 _MAX_STREAMS = 16
 _MAX_SESSIONS = 256
 _SESSION_SECONDS = 600.0
-_CONTROL_LIMIT = 10_000
 
 
 @dataclass
@@ -58,95 +58,6 @@ class _SessionCount:
     bytes: int = 0
     frames: int = 0
     last: float = 0.0
-
-
-class _Stream:
-    """One connected process: its queue and its writer thread."""
-
-    def __init__(
-        self, party: str, boot: bytes, serving: bool, writer: Any, *, queue_bytes: int, quiet: float
-    ) -> None:
-        self.party, self.boot, self.serving = party, boot, serving
-        self.since = time.time()
-        self.bytes_in = self.bytes_out = 0
-        self.last_heard = time.monotonic()
-        self.closed = False
-        self._writer = writer
-        self._limit = queue_bytes
-        self._quiet = quiet
-        self._queue: deque[tuple[bytes, pa.RecordBatch | None, int]] = deque()
-        self._queued = 0
-        self._changed = threading.Condition()
-
-    def control(self, frame: Frame) -> None:
-        """Queue a frame of the hub's own; never blocks."""
-        with self._changed:
-            if self.closed:
-                return
-            if len(self._queue) > _CONTROL_LIMIT:
-                self._close_locked()
-                return
-            self._queue.append((frame.encode(), None, 0))
-            self._changed.notify_all()
-
-    def relay(self, metadata: bytes, batch: pa.RecordBatch | None, size: int, stall: float) -> bool:
-        """Queue another party's frame; wait while the queue is full. False if it was dropped."""
-        deadline = time.monotonic() + stall
-        with self._changed:
-            while not self.closed and self._queue and self._queued + size > self._limit:
-                if not self._changed.wait(deadline - time.monotonic()):
-                    log.warning("%s takes nothing any more: disconnected", self.party)
-                    self._close_locked()
-            if self.closed or (batch is None and len(self._queue) > _CONTROL_LIMIT):
-                return False
-            self._queue.append((metadata, batch, size))
-            self._queued += size
-            self._changed.notify_all()
-            return True
-
-    def pump(self) -> None:
-        """Write what is queued until the stream closes (the writer thread's work)."""
-        while True:
-            with self._changed:
-                while not self._queue:
-                    if self.closed:
-                        return
-                    if not self._changed.wait(self._quiet / 4):
-                        self._check_quiet_locked()
-                metadata, batch, size = self._queue.popleft()
-            try:
-                if batch is None:
-                    self._writer.write_metadata(metadata)
-                else:
-                    self._writer.write_with_metadata(batch, metadata)
-            except (pa.ArrowException, OSError):
-                self.close()
-                return
-            with self._changed:
-                self._queued -= size
-                self.bytes_out += size
-                self._changed.notify_all()
-
-    def _check_quiet_locked(self) -> None:
-        if time.monotonic() - self.last_heard > self._quiet:
-            log.warning("nothing heard from %s: disconnected", self.party)
-            self._close_locked()
-
-    def finish(self) -> None:
-        """Close once everything queued has been written."""
-        with self._changed:
-            self.closed = True
-            self._changed.notify_all()
-
-    def close(self) -> None:
-        """Close at once; what is queued is dropped and will be sent again by its sender."""
-        with self._changed:
-            self._close_locked()
-
-    def _close_locked(self) -> None:
-        self.closed = True
-        self._queue.clear()
-        self._changed.notify_all()
 
 
 class _Server(fl.FlightServerBase):
@@ -229,7 +140,7 @@ class Hub:
         self._queue_bytes, self._stall, self._quiet = queue_bytes, stall_timeout, quiet_timeout
         self._lock = threading.Lock()
         self._idle = threading.Condition(self._lock)
-        self._streams: dict[tuple[str, bytes], _Stream] = {}
+        self._streams: dict[tuple[str, bytes], Stream] = {}
         self._handlers = 0
         self._sessions: OrderedDict[bytes, _SessionCount] = OrderedDict()
         self._started = time.time()
@@ -273,7 +184,7 @@ class Hub:
         party = self._admitted(identity)
         boot, serving = _hello(command)
         writer.begin(SCHEMA)
-        stream = _Stream(
+        stream = Stream(
             party, boot, serving, writer, queue_bytes=self._queue_bytes, quiet=self._quiet
         )
         pump = threading.Thread(target=self._pump, args=(stream,), name=f"hub-{party}", daemon=True)
@@ -290,25 +201,26 @@ class Hub:
                 self._handlers -= 1
                 self._idle.notify_all()
 
-    def _pump(self, stream: _Stream) -> None:
+    def _pump(self, stream: Stream) -> None:
         stream.pump()
         # A reader of a dead connection may hang for long: the others learn of it now.
         self._leave(stream)
 
-    def _read(self, stream: _Stream, reader: Any) -> None:
+    def _read(self, stream: Stream, reader: Any) -> None:
         while not stream.closed:
+            stream.waiting_since = time.monotonic()
             try:
                 chunk = reader.read_chunk()
             except (StopIteration, pa.ArrowException, OSError):
                 return
-            stream.last_heard = time.monotonic()
+            stream.waiting_since = None
             try:
                 self._route(stream, chunk.app_metadata, chunk.data)
             except PeerProtocolError as error:
                 self._refused += 1
                 log.warning("a frame from %s was refused: %s", stream.party, error.reason)
 
-    def _route(self, stream: _Stream, metadata: pa.Buffer | None, batch: Any) -> None:
+    def _route(self, stream: Stream, metadata: pa.Buffer | None, batch: Any) -> None:
         raw = metadata.to_pybytes() if metadata is not None else b""
         frame = Frame.decode(raw)
         if frame.type is FrameType.PING:
@@ -327,6 +239,9 @@ class Hub:
             self._count(frame, size)
         if target is None or not target.relay(raw, batch, size, self._stall):
             self._dropped += 1
+            if target is not None and target.closed:
+                # Its own threads may hang in a dead connection for long.
+                self._leave(target)
 
     def _count(self, frame: Frame, size: int) -> None:
         if frame.type is not FrameType.ENVELOPE or frame.recipient not in self.parties:
@@ -343,7 +258,7 @@ class Hub:
 
     # --- who is connected --------------------------------------------------------------------
 
-    def _join(self, stream: _Stream) -> None:
+    def _join(self, stream: Stream) -> None:
         with self._lock:
             if self._stopping:
                 raise PeerProtocolError("the hub is stopping.")
@@ -372,7 +287,7 @@ class Hub:
             self._handlers += 1
         log.info("%s connected%s", stream.party, " to serve" if stream.serving else "")
 
-    def _leave(self, stream: _Stream) -> None:
+    def _leave(self, stream: Stream) -> None:
         with self._lock:
             if self._streams.get((stream.party, stream.boot)) is not stream:
                 return
@@ -380,7 +295,7 @@ class Hub:
             self._tell(stream, _hub_frame(event="offline", **_presence(stream)))
         log.info("%s disconnected", stream.party)
 
-    def _tell(self, but: _Stream, frame: Frame) -> None:
+    def _tell(self, but: Stream, frame: Frame) -> None:
         for stream in self._streams.values():
             if stream is not but:
                 stream.control(frame)
@@ -462,7 +377,7 @@ def _hello(command: bytes) -> tuple[bytes, bool]:
     return boot, serving
 
 
-def _presence(stream: _Stream) -> dict[str, Any]:
+def _presence(stream: Stream) -> dict[str, Any]:
     return {"party": stream.party, "boot": stream.boot.hex(), "serving": stream.serving}
 
 

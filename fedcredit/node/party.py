@@ -26,20 +26,24 @@ from fedcredit.errors import (
 )
 from fedcredit.node.certs import Credentials, TlsMaterial
 from fedcredit.node.channel import Channel, Timeouts
+from fedcredit.node.connection import Backoff
 from fedcredit.node.driver import drive
 from fedcredit.node.frames import Frame
 from fedcredit.node.handshake import Propose, answer_proposal, decline, read_proposal
-from fedcredit.node.link import Backoff, Link
+from fedcredit.node.link import Link
 from fedcredit.node.pki import write_private
-from fedcredit.wire import Envelope, Peers, Transcript
+from fedcredit.wire import Peers, Transcript
 
 if TYPE_CHECKING:
     from fedcredit.models.backend import Server
+    from fedcredit.node.config import NodeConfig
 
-__all__ = ["Job", "PartyNode"]
+__all__ = ["STATUS_FILE", "Job", "PartyNode"]
 
 log = logging.getLogger(__name__)
 
+#: Name of the status file in a party's storage directory.
+STATUS_FILE = "status.json"
 _KEPT_JOBS = 50
 
 
@@ -121,6 +125,35 @@ class PartyNode:
             on_event=on_event,
         )
 
+    @classmethod
+    def from_config(
+        cls,
+        config: NodeConfig,
+        engine: Server,
+        *,
+        on_event: Callable[[str, str], None] | None = None,
+    ) -> PartyNode:
+        """Make the node that a provider's configuration describes.
+
+        Raises
+        ------
+        ConfigError
+            A certificate cannot be used.
+        """
+        session = config.session
+        return cls(
+            config.load_signing(),
+            config.load_tls(),
+            config.hub.uri,
+            engine,
+            coordinators=config.coordinators,
+            hub_name=config.hub.name,
+            max_sessions=session.max_sessions,
+            timeouts=Timeouts(session.idle_timeout, session.absence_timeout),
+            status_file=config.storage / STATUS_FILE,
+            on_event=on_event,
+        )
+
     def __repr__(self) -> str:
         return f"PartyNode({self.link.party!r}, {self.link.uri!r})"
 
@@ -177,7 +210,7 @@ class PartyNode:
 
     # --- sessions ----------------------------------------------------------------------------
 
-    def _on_proposal(self, frame: Frame, envelope: Envelope, batch: pa.RecordBatch) -> None:
+    def _on_proposal(self, frame: Frame, batch: pa.RecordBatch) -> None:
         setup, proposal = read_proposal(self.link, frame, batch)
         refusal = self._refusal(proposal)
         if refusal is not None:

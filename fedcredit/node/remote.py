@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from fedcredit.errors import InputError, PeerUnavailable, SessionLost
 from fedcredit.node.certs import Credentials, TlsMaterial
 from fedcredit.node.channel import Timeouts
-from fedcredit.node.connection import hub_status
+from fedcredit.node.connection import Backoff, hub_status
 from fedcredit.node.driver import drive
 from fedcredit.node.handshake import open_session
-from fedcredit.node.link import Backoff, Link
+from fedcredit.node.link import Link
 from fedcredit.wire import Peers, Transcript
 
 if TYPE_CHECKING:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import re
 import secrets
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from fedcredit.errors import InputError, StorageError
 
-__all__ = ["DirectoryStore"]
+__all__ = ["DirectoryStore", "exclusive"]
 
 _NAME = re.compile(r"[a-z0-9_-][a-z0-9._-]{0,199}")
 _TEMPORARY = ".new-"
@@ -133,5 +134,40 @@ def _sync_directory(directory: Path) -> None:
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def exclusive(directory: Path, *, party: str) -> Iterator[None]:
+    """Hold a party's directory for this process; a second process is refused.
+
+    The lock ends with the process, however it ends.
+
+    Raises
+    ------
+    StorageError
+        Another process holds it, or the directory cannot be written.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(directory / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise StorageError(
+            f"the storage directory {directory} failed: {error.strerror}.",
+            party=party,
+            step="storage: open",
+        ) from None
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise StorageError(
+                f"another process uses the storage directory {directory}.",
+                party=party,
+                step="storage: open",
+                fix="run one `fedcredit party start` per party",
+            ) from None
+        yield
     finally:
         os.close(descriptor)

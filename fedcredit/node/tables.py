@@ -90,7 +90,7 @@ def read_table(
 
 def _read_csv(path: Path, text_columns: Sequence[str]) -> pa.Table:
     convert = pa.csv.ConvertOptions(
-        column_types={name: pa.string() for name in text_columns}, strings_can_be_null=False
+        column_types={name: pa.string() for name in text_columns}, strings_can_be_null=True
     )
     return pa.csv.read_csv(path, convert_options=convert)
 
@@ -116,7 +116,7 @@ def read_data(data: DataConfig, *, party: str) -> Any:
     -------
     pandas.DataFrame
         The id column as text first, then the features in order, then the label if there is one.
-        Numeric columns keep their dtype, text becomes a categorical column.
+        Numeric columns keep their dtype; columns named as categorical may be text.
 
     Raises
     ------

@@ -34,8 +34,9 @@ Sources: Roy, "SoftSpokenOT", CRYPTO 2022; Cheng et al., "SecureBoost", IEEE Int
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -47,6 +48,7 @@ from fedcredit.crypto.softspoken import (
     SelectionSender,
 )
 from fedcredit.errors import PeerProtocolError
+from fedcredit.protocols.blame import blamed_on
 from fedcredit.wire import Message, Peer, U8x1, U8x2
 
 __all__ = ["HIDDEN_SLOTS", "OPEN_SLOTS", "DirectionsClient", "DirectionsServer", "no_slot"]
@@ -181,7 +183,9 @@ class DirectionsClient:
         selection = SelectionReceiver(salt)
         await self._peer.send(SelectionOffer(selection.offer()))
         reply = await self._peer.recv(SelectionReply)
-        await self._peer.send(SelectionSeeds(selection.finish(reply.data)))
+        with blamed_on(self._peer, _STEP):
+            seeds = selection.finish(reply.data)
+        await self._peer.send(SelectionSeeds(seeds))
         self._selection = selection
 
     async def commit(self, choices: ByteArray) -> None:
@@ -195,8 +199,21 @@ class DirectionsClient:
             SlotCorrection(choices.shape[0], c.first_row, c.n_rows, c.columns, c.checks)
         )
 
-    async def fetch(self) -> BoolArray:
-        """Receive the directions, shape (lanes, n); False where the slot is not the provider's."""
+    async def fetch(self, slots: Collection[int]) -> BoolArray:
+        """Receive the directions, shape (lanes, n); False where the slot is not the provider's.
+
+        Parameters
+        ----------
+        slots : collection of int
+            The slots that the provider has to answer for, in any lane.
+
+        Raises
+        ------
+        PeerProtocolError
+            The answer is for other rows or slots. An unanswered slot would read as "right".
+        CiphertextError
+            The masked bits have another shape.
+        """
         assert self._shape is not None
         size = self._shape[0] * self._shape[1]
         if self._selection is None:
@@ -208,9 +225,14 @@ class DirectionsClient:
             bits = np.unpackbits(reply.bits, count=size)
         else:
             masked = await self._peer.recv(MaskedDirections)
-            bits = self._selection.select(
-                SelectionAnswer(masked.first_row, masked.n_rows, masked.slots, masked.pads)
-            )
+            if set(masked.slots) != set(slots):
+                raise PeerProtocolError(
+                    "the directions are for other nodes.", party=self._peer.name, step=_STEP
+                )
+            with blamed_on(self._peer, _STEP):
+                bits = self._selection.select(
+                    SelectionAnswer(masked.first_row, masked.n_rows, masked.slots, masked.pads)
+                )
         return bits.reshape(self._shape).astype(np.bool_)
 
 
@@ -222,7 +244,6 @@ class DirectionsServer:
         self._hide = hide_membership
         self._n = n_rows
         self._selection: SelectionSender | None = None
-        self._correction: SlotCorrection | None = None
         self.slots: ByteArray | None = None
         self.lanes = 0
 
@@ -232,8 +253,12 @@ class DirectionsServer:
             return
         selection = SelectionSender(salt)
         offer = await self._peer.recv(SelectionOffer)
-        await self._peer.send(SelectionReply(selection.reply(offer.data)))
-        selection.finish((await self._peer.recv(SelectionSeeds)).data)
+        with blamed_on(self._peer, _STEP):
+            reply = selection.reply(offer.data)
+        await self._peer.send(SelectionReply(reply))
+        seeds = await self._peer.recv(SelectionSeeds)
+        with blamed_on(self._peer, _STEP):
+            selection.finish(seeds.data)
         self._selection = selection
 
     async def receive(self, lanes: int, *, n_rows: int | None = None) -> None:
@@ -243,6 +268,8 @@ class DirectionsServer:
         ------
         PeerProtocolError
             The message does not cover exactly these lanes and rows.
+        CiphertextError
+            The correction does not hold one slot per row and lane.
         """
         self._n = self._n if n_rows is None else n_rows
         self.lanes = lanes
@@ -255,12 +282,12 @@ class DirectionsServer:
         correction = await self._peer.recv(SlotCorrection)
         if correction.lanes != lanes or correction.n_rows != lanes * self._n:
             self._refuse("the correction does not cover the rows.")
-        self._selection.absorb(
-            Correction(
-                correction.first_row, correction.n_rows, correction.columns, correction.checks
+        with blamed_on(self._peer, _STEP):
+            self._selection.absorb(
+                Correction(
+                    correction.first_row, correction.n_rows, correction.columns, correction.checks
+                )
             )
-        )
-        self._correction = correction
 
     async def answer(self, lanes: Sequence[Mapping[int, BoolArray]]) -> None:
         """Send the directions of this provider's slots.
@@ -288,5 +315,5 @@ class DirectionsServer:
         a = self._selection.answer(bits.reshape(len(used), self.lanes * self._n), used)
         await self._peer.send(MaskedDirections(a.first_row, a.n_rows, a.slots, a.pads))
 
-    def _refuse(self, reason: str) -> None:
+    def _refuse(self, reason: str) -> NoReturn:
         raise PeerProtocolError(reason, party=self._peer.name, step=_STEP)

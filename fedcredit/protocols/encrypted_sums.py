@@ -19,8 +19,9 @@ provider       how many rows and vectors a pass has; nothing about the numbers
 =============  ===========================================================================
 
 A label holder that encrypts powers of two instead of gradients reads memberships from the sums;
-against it the provider merges small bins, caps vectors and passes per job, and the plaintext
-modulus is no larger than the job needs.
+against it the provider merges small bins, caps vectors and passes per job, and refuses a plaintext
+modulus beyond :data:`MAX_PLAIN_BITS`. One that asks for answers with less noise than
+:data:`MAX_DISTANCE` allows would read the bins of rows off the noise; it is refused as well.
 
 Sources: Huang et al., "Cheetah", USENIX Security 2022 (coefficient encoding); Lu et al.,
 "Squirrel", USENIX Security 2023 (histograms); Chen et al., "Efficient Homomorphic Conversion
@@ -40,9 +41,16 @@ from fedcredit.crypto.encsum_messages import CiphertextChunk, SumAnswers, SumPub
 from fedcredit.crypto.encsum_profile import SumProfile
 from fedcredit.crypto.encsum_provider import MaskPlan, SumAccumulator
 from fedcredit.errors import PeerProtocolError
+from fedcredit.protocols.blame import blamed_on
 from fedcredit.wire import Message, Peer, Peers, U8x2
 
-__all__ = ["SumClient", "SumServer"]
+__all__ = ["MAX_DISTANCE", "MAX_PLAIN_BITS", "SumClient", "SumServer"]
+
+#: Plain moduli that a provider accepts, in bits: what a label holder can pack into one number.
+MAX_PLAIN_BITS = 42
+#: Statistical distance of one returned sum that a provider accepts, as log2; every preset of
+#: :class:`SumProfile` is below it for any number of rows.
+MAX_DISTANCE = -38.0
 
 _STEP = "encrypted sums"
 IntArray = npt.NDArray[np.int64]
@@ -128,7 +136,8 @@ class SumClient:
         """Receive and decrypt one pass's sums, shape (V, sum of ``bins``)."""
         reply = await peer.recv(SumReply)
         answers = SumAnswers(reply.n_vectors, reply.total_bins, reply.c0, reply.c1)
-        return self._holder.decrypt(answers, n_vectors, bins)
+        with blamed_on(peer, _STEP):
+            return self._holder.decrypt(answers, n_vectors, bins)
 
 
 class SumServer:
@@ -153,15 +162,26 @@ class SumServer:
         Raises
         ------
         PeerProtocolError
-            The profile is not valid, or larger than ``n_rows`` rows need.
+            The profile is malformed, for another number of rows, holds larger numbers than
+            :data:`MAX_PLAIN_BITS` or hides less than :data:`MAX_DISTANCE`.
+        ParameterError
+            The profile is outside the standard table.
         """
         message = await peer.recv(SumKeys)
         if len(message.fields) != len(message.values):
             raise PeerProtocolError("the profile is malformed.", party=peer.name, step=_STEP)
-        profile = SumProfile.from_dict(dict(zip(message.fields, message.values, strict=True)))
+        with blamed_on(peer, _STEP):
+            profile = SumProfile.from_dict(dict(zip(message.fields, message.values, strict=True)))
         if profile.max_rows != n_rows:
             raise PeerProtocolError(
                 "the profile is for another number of rows.", party=peer.name, step=_STEP
+            )
+        if profile.plain_bits > MAX_PLAIN_BITS or profile.statistical_distance() > MAX_DISTANCE:
+            raise PeerProtocolError(
+                "the profile carries larger numbers or hides sums less than is allowed here.",
+                party=peer.name,
+                step=_STEP,
+                fix="use one of the presets",
             )
         keys = SumPublicKeys(profile, message.public_key, message.galois_keys)
         return cls(keys, threads=threads)
@@ -181,9 +201,10 @@ class SumServer:
 
     async def serve(self, peer: Peer, plan: MaskPlan, n_vectors: int, n_rows: int) -> None:
         """Receive one pass over ``n_rows`` rows, sum, and answer."""
-        accumulator = SumAccumulator(
-            self.profile, self._keys, plan, n_vectors, threads=self._threads
-        )
+        with blamed_on(peer, _STEP):
+            accumulator = SumAccumulator(
+                self.profile, self._keys, plan, n_vectors, threads=self._threads
+            )
         done, blocks = 0, self.profile.blocks(n_rows)
         while done < blocks:
             chunk = await peer.recv(SumChunk)
@@ -192,10 +213,11 @@ class SumServer:
                     "a chunk of ciphertexts is out of turn.", party=peer.name, step=_STEP
                 )
             done += chunk.n_blocks
-            accumulator.add(
-                CiphertextChunk(
-                    chunk.first_block, chunk.n_blocks, chunk.n_vectors, chunk.seeds, chunk.c0
+            with blamed_on(peer, _STEP):
+                accumulator.add(
+                    CiphertextChunk(
+                        chunk.first_block, chunk.n_blocks, chunk.n_vectors, chunk.seeds, chunk.c0
+                    )
                 )
-            )
         answers = accumulator.finish()
         await peer.send(SumReply(answers.n_vectors, answers.total_bins, answers.c0, answers.c1))

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fedcredit.crypto.encsum_profile import SumProfile
-from fedcredit.errors import InputError
+from fedcredit.errors import InputError, PeerProtocolError
+from fedcredit.protocols.gbdt_messages import Features, TrainJob
 from fedcredit.stats.quantise import Quantiser
 from fedcredit.stats.tree_params import FeatureInfo, TreeParams
 from fedcredit.stats.trees import Split, Tree
@@ -30,6 +31,9 @@ __all__ = [
 PAIR_BITS = 21
 #: Width of the upper digit, which holds sums of hessians; the pair has a sign bit above it.
 _HESSIAN_BITS = 20
+#: Bins of all features of a provider: bounds what a description can make the label holder allocate.
+_MAX_TOTAL_BINS = 1 << 20
+_FEATURES = "train: features"
 
 Objective = Literal["binary", "regression"]
 Precision = Literal["packed", "exact", "high"]
@@ -156,6 +160,53 @@ class PooledFeatures:
     local: list[int] = field(default_factory=list)
     labels: list[str] = field(default_factory=list)
     cap: list[int] = field(default_factory=list)
+
+    def read(self, owner: str, reply: Features, job: TrainJob) -> None:
+        """Append the features that a provider has described for a job.
+
+        Raises
+        ------
+        PeerProtocolError
+            The description is impossible or not what the job asked for.
+        """
+        columns = (
+            reply.n_bins,
+            reply.has_missing,
+            reply.is_categorical,
+            reply.most_frequent,
+            reply.monotone,
+        )
+        signs = dict(zip(job.monotone, job.signs, strict=True))
+        fitting = (
+            all(len(column) == len(reply.labels) for column in columns)
+            and len(set(reply.labels)) == len(reply.labels)
+            and (not job.columns or set(reply.labels) == set(job.columns))
+            and reply.monotone.tolist() == [signs.get(label, 0) for label in reply.labels]
+            and int(reply.n_bins.sum(dtype=np.int64)) <= _MAX_TOTAL_BINS
+            and reply.split_cap >= -1
+        )
+        if not fitting:
+            raise PeerProtocolError(
+                "the description of the features is not what the job asked for.",
+                party=owner,
+                step=_FEATURES,
+            )
+        try:
+            infos = [
+                FeatureInfo(
+                    n_bins=int(bins),
+                    has_missing=bool(missing),
+                    is_categorical=bool(categorical),
+                    most_frequent_bin=int(frequent),
+                    monotone=int(sign),
+                )
+                for bins, missing, categorical, frequent, sign in zip(*columns, strict=True)
+            ]
+        except InputError as error:
+            raise PeerProtocolError(
+                f"a feature description is impossible: {error.reason}", party=owner, step=_FEATURES
+            ) from None
+        self.add(owner, infos, reply.labels, reply.split_cap)
 
     def add(
         self, owner: str, infos: Sequence[FeatureInfo], labels: Sequence[str], cap: int = -1

@@ -33,9 +33,10 @@ label holder   per feature of a provider: number of bins, the most frequent bin,
                rows of a splitting node went left. Over many trees the last item orders the
                rows by an (unnamed) feature ever more finely; ``max_splits_per_feature`` at
                the provider bounds into how many groups
-provider       the aligned rows of the job, the shape of the trees as far as the number of
-               nodes per level shows it, its own splits; with open membership also which
-               rows share a node
+provider       the aligned rows of the job; per level of a tree the number of nodes and of
+               sums, its own splits and the places of their nodes in the level, hence which
+               rows are in a node below nothing but its own splits; with open membership
+               which rows share a node, whoever made the splits above it
 =============  ==========================================================================
 
 No label, gradient, score, feature value or cut point leaves its owner in the clear.
@@ -52,8 +53,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from fedcredit.crypto.encsum_keyholder import check_totals
 from fedcredit.crypto.encsum_pairs import decode_pair, encode_pair
-from fedcredit.errors import InputError, PeerProtocolError
+from fedcredit.errors import CiphertextError, InputError, PeerProtocolError
+from fedcredit.protocols.blame import blamed_on
 from fedcredit.protocols.directions import DirectionsClient, no_slot
 from fedcredit.protocols.encrypted_sums import SumClient
 from fedcredit.protocols.forest import (
@@ -82,7 +85,6 @@ from fedcredit.stats.quantise import (
     logistic_gradients,
     squared_error_gradients,
 )
-from fedcredit.stats.tree_params import FeatureInfo
 from fedcredit.stats.trees import LEAF, SplitDecision, decision_directions
 from fedcredit.wire import Peers
 
@@ -177,7 +179,7 @@ class _LabelHolder:
         self.pooled.add("", self.data.infos, own_labels)
         start = len(state.trees)
         for name, reply in (await self.peers.gather(Features)).items():
-            self._add_features(name, reply)
+            self.pooled.read(name, reply, self.jobs[name])
             start = min(start, reply.trees)
         if start < len(state.trees):
             state = ForestState()  # scores of an earlier tree are not kept: begin anew
@@ -200,33 +202,6 @@ class _LabelHolder:
             state = state.best()
         await self._end(state)
         return state, self.pooled
-
-    def _add_features(self, name: str, reply: Features) -> None:
-        columns = (
-            reply.n_bins,
-            reply.has_missing,
-            reply.is_categorical,
-            reply.most_frequent,
-            reply.monotone,
-        )
-        if any(len(column) != len(reply.labels) for column in columns):
-            raise PeerProtocolError("feature descriptions differ in length.", party=name)
-        try:
-            infos = [
-                FeatureInfo(
-                    n_bins=int(bins),
-                    has_missing=bool(missing),
-                    is_categorical=bool(categorical),
-                    most_frequent_bin=int(frequent),
-                    monotone=int(sign),
-                )
-                for bins, missing, categorical, frequent, sign in zip(*columns, strict=True)
-            ]
-        except InputError as error:
-            raise PeerProtocolError(
-                f"a feature description is impossible: {error.reason}", party=name
-            ) from None
-        self.pooled.add(name, infos, reply.labels, reply.split_cap)
 
     def _initial_state(self) -> ForestState:
         train = self.data.is_train
@@ -347,7 +322,10 @@ class _LabelHolder:
         for name in askers:
             places = self._places(name, use)
             bins = [self.pooled.infos[f].n_bins for f in self.pooled.of(name) if use[f]]
-            G[:, places], H[:, places] = await self._collect(name, len(work), bins)
+            sums_g, sums_h = await self._collect(name, len(work), bins)
+            with blamed_on(self.peers[name], "train: histograms"):
+                _check_sums(sums_g, sums_h, bins, work, gradients)
+            G[:, places], H[:, places] = sums_g, sums_h
         for i, item in enumerate(work):
             grower.supply(item.node, G[i], H[i])
 
@@ -368,7 +346,8 @@ class _LabelHolder:
         rows_of = dict(grower.frontier())
         slot_of = {node: position for position, node in enumerate(rows_of)}
         summed = tuple(slot_of[item.node] for item in work)
-        await self.peers.broadcast(LevelStart(len(rows_of), summed, self.vectors))
+        shown = () if self.params.hide_membership else summed
+        await self.peers.broadcast(LevelStart(len(rows_of), len(work), self.vectors, shown))
         for client in self.directions.values():
             await client.commit(choices)
         values = np.zeros((len(work), self.vectors, self.n), np.int64)
@@ -431,11 +410,11 @@ class _LabelHolder:
                 column = self.data.bins[decision.rows, decision.feature]
                 grower.partition(decision.node, decision_directions(column, decision))
         for name, client in self.directions.items():
-            left = await client.fetch()
-            for decision in decisions:
-                if self.pooled.owner[decision.feature] == name:
-                    lane = position[decision.node] // none
-                    grower.partition(decision.node, left[lane, decision.rows])
+            mine = [d for d in decisions if self.pooled.owner[d.feature] == name]
+            left = await client.fetch({position[d.node] % none for d in mine})
+            for decision in mine:
+                lane = position[decision.node] // none
+                grower.partition(decision.node, left[lane, decision.rows])
 
     def _split_choices(
         self, decisions: Sequence[SplitDecision], position: Mapping[int, int]
@@ -479,3 +458,17 @@ class _LabelHolder:
                 raise PeerProtocolError(
                     "the provider keeps another number of splits.", party=name, step="train: end"
                 )
+
+
+def _check_sums(
+    g: npt.NDArray[np.int64],
+    h: npt.NDArray[np.int64],
+    bins: Sequence[int],
+    work: Sequence[HistogramWork],
+    gradients: QuantisedGradients,
+) -> None:
+    """Check a provider's sums against what the label holder knows of the nodes."""
+    check_totals(g, bins, [int(gradients.g[item.rows].sum()) for item in work])
+    check_totals(h, bins, [int(gradients.h[item.rows].sum()) for item in work])
+    if int(h.min(initial=0)) < 0:
+        raise CiphertextError("a sum of hessians is negative.")

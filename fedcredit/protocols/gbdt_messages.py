@@ -108,17 +108,20 @@ class LevelStart(
     kind="gbdt.level",
     version=1,
     max_bytes=4 << 10,
-    reveals="how many nodes a level has and how many of them are summed",
+    reveals="how many nodes a level has and how many of them are summed; with open membership "
+    "also which",
 ):
     """Label holder to provider: the next level.
 
-    Of ``slots`` nodes, those in ``summed`` (slot numbers) get histograms in this pass, each with
-    ``vectors`` encrypted vectors.
+    Of ``slots`` nodes, ``sums`` get histograms, each with ``vectors`` encrypted vectors. Their
+    slot numbers are in ``summed`` with open membership only: of two siblings it is the one with
+    fewer rows.
     """
 
     slots: int
-    summed: tuple[int, ...]
+    sums: int
     vectors: int
+    summed: tuple[int, ...]
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -31,6 +31,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -46,6 +47,8 @@ __all__ = ["predict_label_holder", "predict_provider"]
 
 #: Lanes times rows of one exchange at most: bounds the memory of the transfers.
 _CELLS = 1 << 21
+#: Rows of a block at least, however many lanes there are.
+_MIN_ROWS = 64
 _STEP = "predict"
 
 Bins = npt.NDArray[np.unsignedinteger]
@@ -119,11 +122,11 @@ async def predict_label_holder(
         await client.open(job.salt + name.encode())
     walk = _Walk(peers, clients, bins, pooled, state, no_slot(job.hide_membership))
     n = len(job.rows)
-    score = np.full(n, state.init_score)
+    score = np.zeros(n)
     block = walk.block_rows()
     for first in range(0, n, block):
         rows = slice(first, min(first + block, n))
-        score[rows] += await walk.scores(rows)
+        score[rows] = await walk.scores(rows)
         on_progress("predict", rows.stop, n)
     await peers.broadcast(PredictEnd(len(state.trees)))
     return score
@@ -155,7 +158,7 @@ class _Walk:
 
     def block_rows(self) -> int:
         most = max((len(level) for lanes in self.lanes.values() for level in lanes), default=0)
-        return max(64, _CELLS // max(1, most))
+        return max(_MIN_ROWS, _CELLS // max(1, most, len(self.state.trees)))
 
     async def scores(self, rows: slice) -> npt.NDArray[np.float64]:
         n = rows.stop - rows.start
@@ -169,14 +172,17 @@ class _Walk:
             self._own_level(rows, node, step)
             for name in self.peers:
                 if self.lanes[name][level]:
-                    left = await self.clients[name].fetch()
-                    for lane, bits in zip(self.lanes[name][level], left, strict=True):
+                    lanes = self.lanes[name][level]
+                    slots = range(max(len(lane.nodes) for lane in lanes))
+                    left = await self.clients[name].fetch(slots)
+                    for lane, bits in zip(lanes, left, strict=True):
                         tree = trees[lane.tree]
                         here = np.isin(node[lane.tree], lane.nodes)
                         at = node[lane.tree][here]
                         step[lane.tree][here] = np.where(bits[here], tree.left[at], tree.right[at])
             node = step
-        total = np.zeros(n)
+        # Added up in the order of training, so that the sums are the same to the last bit.
+        total = np.full(n, self.state.init_score)
         for index, tree in enumerate(trees):
             total += tree.value[node[index]]
         return total
@@ -244,13 +250,23 @@ async def predict_provider(
     size = no_slot(job.hide_membership)
     server = DirectionsServer(peer, hide_membership=job.hide_membership, n_rows=n)
     await server.open(salt)
-    answered = 0
+    first = answered = 0
+    served: set[int] = set()
     while True:
         message = await peer.recv_any(PredictLevel, PredictEnd)
         if isinstance(message, PredictEnd):
             return answered
         assert isinstance(message, PredictLevel)
+        if message.first == answered:
+            first, served = answered, set()
+            answered += message.rows
+        if (message.first, message.first + message.rows) != (first, answered):
+            _refuse(peer, "a block of rows is out of turn.")
         _check_level(peer, message, n, size, share)
+        asked = set(message.splits.tolist())
+        if len(asked) != len(message.splits) or asked & served:
+            _refuse(peer, "a split is asked for twice.")
+        served |= asked
         await server.receive(len(message.starts) - 1, n_rows=message.rows)
         block = bins[:, message.first : message.first + message.rows]
         lanes: list[dict[int, npt.NDArray[np.bool_]]] = []
@@ -263,25 +279,26 @@ async def predict_provider(
                 }
             )
         await server.answer(lanes)
-        answered = max(answered, message.first + message.rows)
         on_progress(_STEP, answered, n)
 
 
 def _check_level(
     peer: Peer, message: PredictLevel, n: int, size: int, share: ProviderShare
 ) -> None:
-    lengths = np.diff(message.starts)
+    lengths = np.diff(message.starts.astype(np.int64))
     splits = message.splits
     if (
         len(message.starts) < 2
         or message.starts[0] != 0
         or message.starts[-1] != len(splits)
         or not ((lengths >= 1) & (lengths <= size)).all()
-        or not 0 <= message.first <= message.first + message.rows <= n
-        or message.rows < 1
+        or not 1 <= message.rows <= n - message.first
+        or len(lengths) * message.rows > max(_CELLS, len(lengths) * _MIN_ROWS)
         or splits.min() < 0
         or splits.max() >= len(share.splits)
     ):
-        raise PeerProtocolError(
-            "a request names rows or splits outside the job.", party=peer.name, step=_STEP
-        )
+        _refuse(peer, "a request names rows or splits outside the job.")
+
+
+def _refuse(peer: Peer, reason: str) -> NoReturn:
+    raise PeerProtocolError(reason, party=peer.name, step=_STEP)

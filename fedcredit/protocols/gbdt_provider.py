@@ -6,8 +6,10 @@ computes, and keeps a share of the model: its own splits.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -166,8 +168,10 @@ class _Provider:
             self._refuse("a tree is out of turn.")
         if start.use.shape != self.use.shape:
             self._refuse("the feature mask does not fit the features.")
-        self.use = start.use.astype(np.bool_)
-        self._plan = None
+        use = start.use.astype(np.bool_)
+        if (use != self.use).any():
+            self._plan = None
+        self.use = use
         level = 0
         while True:
             message = await self.peer.recv_any(LevelStart, TreeEnd)
@@ -183,8 +187,10 @@ class _Provider:
     async def _level(self, level: LevelStart, depth: int) -> None:
         assert self.sums is not None
         nodes = 1 << depth
-        if not 1 <= level.slots <= nodes or len(level.summed) > max(1, nodes // 2):
+        if not 1 <= level.slots <= nodes or not 0 <= level.sums <= max(1, nodes // 2):
             self._refuse("a level has more nodes than its depth allows.")
+        if len(level.summed) != (0 if self.job.hide_membership else level.sums):
+            self._refuse("the nodes to sum are not as many as announced.")
         if len(set(level.summed)) != len(level.summed) or any(
             not 0 <= slot < level.slots for slot in level.summed
         ):
@@ -206,11 +212,11 @@ class _Provider:
                 rows = self._node_rows(slot)
                 plan = self.sums.plan(bins[self.use][:, rows], n_bins)
                 await self.sums.serve(self.peer, plan, level.vectors, len(rows))
-        elif level.summed:
+        elif level.sums:
             if self._plan is None:
                 cache = self.limits.cache_bytes
                 self._plan = self.sums.plan(bins[self.use], n_bins, cache_bytes=cache)
-            vectors = level.vectors * len(level.summed)
+            vectors = level.vectors * level.sums
             await self.sums.serve(self.peer, self._plan, vectors, self.n)
 
     def _node_rows(self, slot: int) -> npt.NDArray[np.int64]:
@@ -240,7 +246,7 @@ class _Provider:
         columns = (choices.features, choices.thresholds, choices.default_left)
         if any(len(column) != k for column in columns) or len(choices.starts) != k + 1:
             self._refuse("the split choices differ in length.")
-        starts = choices.starts
+        starts = choices.starts.astype(np.int64)  # differences of int32 may wrap around
         if starts[0] != 0 or starts[-1] != len(choices.categories) or (np.diff(starts) < 0).any():
             self._refuse("the split choices' categories are malformed.")
         if len(np.unique(choices.slots)) != k or (
@@ -257,6 +263,7 @@ class _Provider:
             threshold = int(choices.thresholds[i])
             if info.is_categorical:
                 fits = bool(left) and all(0 <= b < info.n_bins for b in left)
+                fits = fits and all(a < b for a, b in itertools.pairwise(left))
             else:
                 fits = not left and 0 <= threshold < info.n_bins
             if not fits:
@@ -283,5 +290,5 @@ class _Provider:
                 f"a feature serves at most {cap} splits of a model here.", step="train: splits"
             )
 
-    def _refuse(self, reason: str) -> None:
+    def _refuse(self, reason: str) -> NoReturn:
         raise PeerProtocolError(reason, party=self.peer.name, step="train")

@@ -344,6 +344,12 @@ def test_keys_and_profiles_must_agree(setting):
         SumAccumulator(other, holder_of(other).public_keys(), plan, 1)
     with pytest.raises(KeyMaterialError):
         SumAccumulator(profile, SumPublicKeys(profile, keys.public_key, b"none"), plan, 1)
+    short = SumPublicKeys(profile, keys.public_key[:-8], keys.galois_keys)
+    with pytest.raises(KeyMaterialError, match="length"):
+        SumAccumulator(profile, short, plan, 1)
+    wrong = keys.public_key[:64] + bytes([255]) * 8 + keys.public_key[72:]
+    with pytest.raises(KeyMaterialError, match="not below its prime"):
+        SumAccumulator(profile, SumPublicKeys(profile, wrong, keys.galois_keys), plan, 1)
     lacking = holder._keys.galois_keys(profile.galois_elements[1:])
     with pytest.raises(KeyMaterialError, match="missing"):
         SumAccumulator(profile, SumPublicKeys(profile, keys.public_key, lacking), plan, 1)

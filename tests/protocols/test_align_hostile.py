@@ -38,7 +38,6 @@ HOSTILE = {
     "coin changed": ("private", 1, "align.terms", {"coin": flip}),
     "floor lowered": ("private", 1, "align.terms", {"floor": 0}),
     "matrix out of range": ("private", 1, "align.setup", {"log_rows": 60}),
-    "matrix too narrow": ("private", 1, "align.setup", {"width": 130}),
     "more ids than offered": ("private", 1, "align.setup", {"rows": 10**6}),
     "no ids": ("private", 1, "align.setup", {"rows": 0}),
     "OT cut": ("private", 1, "align.setup", {"ot": lambda ot: ot[:-32]}),
@@ -114,3 +113,16 @@ def test_another_message_than_expected_is_refused():
     ends = outcome(roles(*SETS[:2]), tamper)
     assert all(isinstance(end, PeerProtocolError) for end in ends.values())
     assert ends["tax"].found == "align.place-key"
+
+
+def test_a_provider_refuses_a_matrix_that_is_too_narrow():
+    """A consistent message whose only fault is that the function would be weak."""
+
+    def tamper(sender, message):
+        if message.kind == "align.setup":
+            return dataclasses.replace(message, width=140, ot=message.ot[: 140 * 32])
+        return None
+
+    ends = outcome(roles(*SETS[:2]), tamper)
+    assert all(isinstance(end, PeerProtocolError) for end in ends.values())
+    assert "matrix is too small" in str(ends["tax"])

@@ -1,0 +1,42 @@
+"""Reading a model file whose kind is not known beforehand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fedcredit.errors import InputError
+from fedcredit.models.federation import Federation
+from fedcredit.models.frame import FederatedFrame
+from fedcredit.models.gbdt import VerticalGBDTClassifier, VerticalGBDTRegressor
+from fedcredit.models.shares import StoredForest
+
+__all__ = ["load_model", "scores_of"]
+
+_KINDS: dict[str, type[Any]] = {
+    kind.__name__: kind for kind in (VerticalGBDTClassifier, VerticalGBDTRegressor)
+}
+
+
+def load_model(data: bytes, federation: Federation) -> Any:
+    """Read a saved estimator of any kind.
+
+    Raises
+    ------
+    InputError
+        The bytes are no model.
+    """
+    name = StoredForest.read(data).unpack()[2].get("estimator")
+    if name not in _KINDS:
+        raise InputError("the file holds a model of an unknown kind.", step="load model")
+    return _KINDS[name].load(data, federation)
+
+
+def scores_of(model: Any, frame: FederatedFrame) -> npt.NDArray[np.float64]:
+    """Return probabilities of the event, or a regressor's predictions; shape (n,)."""
+    if hasattr(model, "predict_proba"):
+        scores: npt.NDArray[np.float64] = model.predict_proba(frame)[:, 1]
+        return scores
+    return np.asarray(model.predict(frame), np.float64)

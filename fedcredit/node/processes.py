@@ -1,0 +1,119 @@
+"""A whole federation as processes of this machine: hub and providers, started and stopped.
+
+Used by the demonstration and by tests; a real federation starts each process where it belongs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from fedcredit.errors import PeerUnavailable
+
+__all__ = ["ManagedProcess", "running_federation", "start_process"]
+
+_STOP_SECONDS = 20.0
+
+
+@dataclass
+class ManagedProcess:
+    """One ``fedcredit`` process with its log file."""
+
+    name: str
+    process: subprocess.Popen[str]
+    log: Path
+
+    def wait_for_line(self, text: str) -> None:
+        """Read the process's output until a line contains ``text``.
+
+        Raises
+        ------
+        PeerUnavailable
+            The process ended before.
+        """
+        output = self.process.stdout
+        assert output is not None
+        for line in output:
+            if text in line:
+                return
+        self.process.wait()
+        raise PeerUnavailable(
+            f"the process of {self.name} ended with code {self.process.returncode}.",
+            party=self.name,
+            step="start",
+            fix=f"read {self.log}",
+        )
+
+    def stop(self) -> None:
+        """Ask the process to end, and end it if it does not."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(_STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+
+
+def start_process(name: str, arguments: Sequence[str], log: Path) -> ManagedProcess:
+    """Start ``fedcredit ARGUMENTS...`` with its standard error in ``log``."""
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    errors: IO[str]
+    with log.open("a", encoding="utf-8") as errors:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "fedcredit", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            env=environment,
+        )
+    return ManagedProcess(name, process, log)
+
+
+@contextlib.contextmanager
+def running_federation(
+    directory: Path, platform: str, providers: Sequence[str]
+) -> Iterator[dict[str, ManagedProcess]]:
+    """Run the hub and the providers of a directory that ``fedcredit init`` wrote.
+
+    Parameters
+    ----------
+    directory : Path
+    platform : str
+    providers : sequence of str
+
+    Yields
+    ------
+    dict of str to ManagedProcess
+        ``"hub"`` and the providers, all ready.
+    """
+    running: dict[str, ManagedProcess] = {}
+
+    def config(party: str) -> str:
+        return str(directory / party / f"{party}.toml")
+
+    try:
+        running["hub"] = start_process(
+            "hub", ["hub", "start", config(platform)], directory / "hub.log"
+        )
+        running["hub"].wait_for_line("listens")
+        for party in providers:
+            running[party] = start_process(
+                party, ["party", "start", config(party)], directory / f"{party}.log"
+            )
+        for party in providers:
+            running[party].wait_for_line("connected")
+        yield running
+    finally:
+        for process in reversed(running.values()):
+            process.stop()

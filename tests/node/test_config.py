@@ -1,0 +1,159 @@
+"""Configuration files: what is read, and that mistakes are named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fedcredit.errors import ConfigError
+from fedcredit.models.policy import ProviderPolicy
+from fedcredit.node.config import SessionConfig, load_config
+
+PROVIDER = """
+party = "tax"
+role = "provider"
+[hub]
+uri = "grpc+tls://platform.example:8815"
+[tls]
+certificate = "tls.pem"
+key = "tls.key"
+ca = "ca.pem"
+[signing]
+certificate = "signing.pem"
+key = "signing.key"
+[data]
+path = "../data/tax.parquet"
+id_column = "uscc"
+features = ["annual_paid", "industry"]
+categorical = ["industry"]
+[policy]
+coordinators = ["platform"]
+min_intersection = 100
+max_splits_per_feature = 3
+release_feature_names = true
+[storage]
+directory = "state"
+[session]
+idle_timeout = 60
+max_sessions = 2
+[compute]
+threads = 2
+[logging]
+level = "DEBUG"
+json = true
+"""
+
+PLATFORM = """
+party = "platform"
+role = "platform"
+[hub]
+uri = "grpc+tls://127.0.0.1:8815"
+listen = "grpc+tls://0.0.0.0:8815"
+parties = ["tax"]
+[tls]
+certificate = "tls.pem"
+key = "tls.key"
+ca = "ca.pem"
+[signing]
+certificate = "signing.pem"
+key = "signing.key"
+[data]
+path = "loans.csv"
+id_column = "id"
+id_kind = "text"
+label = "default"
+[storage]
+directory = "state"
+"""
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "party.toml"
+    path.write_text(text)
+    return path
+
+
+def test_a_providers_file(tmp_path: Path):
+    config = load_config(write(tmp_path, PROVIDER))
+    assert (config.party, config.role, config.threads) == ("tax", "provider", 2)
+    assert (config.hub.uri, config.hub.name) == ("grpc+tls://platform.example:8815", "platform")
+    assert config.data.path == tmp_path.parent / "data" / "tax.parquet"
+    assert config.data.features == ("annual_paid", "industry")
+    assert config.tls.key == tmp_path / "tls.key"
+    assert config.coordinators == ("platform",)
+    assert config.policy() == ProviderPolicy(
+        min_intersection=100, max_splits_per_feature=3, release_feature_names=True
+    )
+    assert config.session == SessionConfig(idle_timeout=60.0, max_sessions=2)
+    assert config.logging.json
+
+
+def test_a_platforms_file(tmp_path: Path):
+    config = load_config(str(write(tmp_path, PLATFORM)))
+    assert config.hub.parties == ("tax",)
+    assert (config.data.label, config.data.id_kind, config.data.features) == (
+        "default",
+        "text",
+        None,
+    )
+    assert config.session == SessionConfig()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "match"),
+    [
+        ("min_intersection", "min_intersecton", r"unknown key 'min_intersecton'.*did you mean"),
+        ("[compute]", "[computing]", r"top level has an unknown key 'computing'"),
+        ("min_intersection = 100", "min_intersection = true", "must be a whole number"),
+        ("min_intersection = 100", "min_intersection = -1", "at least 0"),
+        ("release_feature_names = true", "release_feature_names = 1", "must be true or false"),
+        ('coordinators = ["platform"]', "", "names no coordinators"),
+        ('coordinators = ["platform"]', 'coordinators = ["P L"]', "cannot name a party"),
+        ("[policy]", "[[policy]]", r"\[policy\] must be a table"),
+        ('id_column = "uscc"', "", "lacks 'id_column'"),
+        ('id_column = "uscc"', 'id_column = " "', "'id_column' is empty"),
+        ('features = ["annual_paid", "industry"]', "features = []", "'features' is empty"),
+        ('categorical = ["industry"]', 'categorical = ["other"]', "not in 'features'"),
+        ('categorical = ["industry"]', 'label = "y"', "'label' belongs into the platform"),
+        ('uri = "grpc+tls://platform.example:8815"', 'uri = "grpc://x:1"', r"grpc\+tls://host"),
+        (
+            'uri = "grpc+tls://platform.example:8815"',
+            'uri = "grpc+tls://x:1"\nlisten = "grpc+tls://x:1"',
+            "belong into the platform's file",
+        ),
+        ('role = "provider"', 'role = "guest"', "must be one of platform, provider"),
+        ('party = "tax"', "party = 3", "must be a text"),
+        ("idle_timeout = 60", "idle_timeout = 0", "at least 0.1"),
+        ("idle_timeout = 60", "idle_timeout = inf", "at least 0.1"),
+        ("threads = 2", "threads = 0", "at least 1"),
+        ('level = "DEBUG"', 'level = "LOUD"', "must be one of DEBUG"),
+        ("[storage]", "", "lacks the table"),
+        ("[hub]", "[hub", "is no TOML"),
+    ],
+)
+def test_mistakes_are_named(tmp_path: Path, old: str, new: str, match: str):
+    assert old in PROVIDER
+    path = write(tmp_path, PROVIDER.replace(old, new, 1))
+    with pytest.raises(ConfigError, match=match) as caught:
+        load_config(path).policy()
+    assert "party.toml" in str(caught.value) or "party" in match
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "match"),
+    [
+        ('parties = ["tax"]', "", "must name the providers"),
+        ('parties = ["tax"]', 'parties = ["platform"]', "must name the providers"),
+        ('parties = ["tax"]', 'parties = ["tax", "tax"]', "names an entry twice"),
+        ("[storage]", "[policy]\nmin_bin_count = 1\n[storage]", "belongs into a provider's"),
+    ],
+)
+def test_mistakes_in_a_platforms_file(tmp_path: Path, old: str, new: str, match: str):
+    with pytest.raises(ConfigError, match=match):
+        load_config(write(tmp_path, PLATFORM.replace(old, new, 1)))
+
+
+def test_a_missing_file(tmp_path: Path):
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_config(tmp_path / "none.toml")

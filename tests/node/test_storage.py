@@ -1,0 +1,75 @@
+"""The storage directory: whole entries only, private, and clear about failures."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from fedcredit.errors import InputError, StorageError
+from fedcredit.node.storage import DirectoryStore
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> DirectoryStore:
+    return DirectoryStore(tmp_path / "state", party="tax")
+
+
+def test_entries_come_back_and_survive_reopening(store: DirectoryStore, tmp_path: Path):
+    assert store.get("model", "a") is None
+    assert store.keys("model") == []
+    store.put("model", "b.1", b"two")
+    store.put("model", "a", b"one")
+    store.put("model", "a", b"\x00" * 100_000)
+    again = DirectoryStore(tmp_path / "state")
+    assert again.get("model", "a") == b"\x00" * 100_000
+    assert again.keys("model") == ["a", "b.1"]
+    again.delete("model", "a")
+    again.delete("model", "a")
+    again.delete("other", "a")
+    assert store.keys("model") == ["b.1"]
+    assert (tmp_path / "state" / "model" / "b.1").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "state").stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("key", ["", "..", ".", "a/b", "/etc", "A", ".new-1", "a\n", "x" * 201, 3])
+def test_keys_that_could_leave_the_directory_are_refused(store: DirectoryStore, key):
+    for call in (
+        lambda: store.put("model", key, b""),
+        lambda: store.put(key, "a", b""),
+        lambda: store.get("model", key),
+        lambda: store.delete("model", key),
+    ):
+        with pytest.raises(InputError, match="storage key"):
+            call()
+
+
+def test_a_full_disk_leaves_the_old_entry(store: DirectoryStore, tmp_path: Path, monkeypatch):
+    store.put("model", "a", b"old")
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("fedcredit.node.storage.os.fsync", full)
+    with pytest.raises(StorageError, match="the disk is full") as caught:
+        store.put("model", "a", b"new")
+    assert (caught.value.party, caught.value.step) == ("tax", "storage: write")
+    monkeypatch.undo()
+    assert store.get("model", "a") == b"old"
+    assert os.listdir(tmp_path / "state" / "model") == ["a"]
+
+
+def test_what_a_crash_left_half_written_is_removed(store: DirectoryStore, tmp_path: Path):
+    store.put("model", "a", b"whole")
+    (tmp_path / "state" / "model" / ".new-0011").write_bytes(b"ha")
+    again = DirectoryStore(tmp_path / "state")
+    assert again.keys("model") == ["a"]
+    assert os.listdir(tmp_path / "state" / "model") == ["a"]
+
+
+def test_a_directory_that_cannot_be_made(tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="file/state"):
+        DirectoryStore(tmp_path / "file" / "state")
