@@ -46,7 +46,9 @@ EMPTY = 16
 
 CACHE_OFF, CACHE_FILL, CACHE_USE = 0, 1, 2
 
-_TILE = 16
+_TILE = 8
+_ROW_GROUP = 4
+_FEW_POLYNOMIALS = 4
 _SPAN = BLOCKS_PER_CHUNK * LANES
 
 U16 = NDArray[np.uint16]
@@ -356,25 +358,32 @@ def accumulate_rows(
     """
     size = tails.shape[2]
     block = size // LANES
+    vectors = cipher.shape[1]
+    # Many ciphertext polynomials overflow the cache: let each piece of them serve several rows.
+    group = _ROW_GROUP if vectors > _FEW_POLYNOMIALS else 1
     one = np.empty(size, np.uint32)
-    own = np.zeros(_SPAN * block if mode == CACHE_OFF else 1, np.uint32)
+    own = np.zeros((group, _SPAN * block if mode == CACHE_OFF else 1), np.uint32)
     tile = min(_TILE, block)
     for i in range(tables.shape[0]):
         p = montgomery[i, 0]
         pinv = montgomery[i, 1]
-        for row in range(row_from, row_to):
-            masks = own if mode == CACHE_OFF else cache[row, i]
+        for lowest in range(row_from, row_to, group):
+            highest = min(lowest + group, row_to)
             if mode != CACHE_USE:
-                parts = segments[row_ends[row] : row_ends[row + 1]]
-                for b in range(n_blocks):
-                    _mask(bins, start + b * block, parts, tables[i], tails[i], p, one)
-                    for j in range(block):
-                        _copy_lanes(one, j * LANES, masks, j * _SPAN + b * LANES)
+                for row in range(lowest, highest):
+                    masks = own[row - lowest] if mode == CACHE_OFF else cache[row, i]
+                    parts = segments[row_ends[row] : row_ends[row + 1]]
+                    for b in range(n_blocks):
+                        _mask(bins, start + b * block, parts, tables[i], tails[i], p, one)
+                        for j in range(block):
+                            _copy_lanes(one, j * LANES, masks, j * _SPAN + b * LANES)
             for first in range(0, block, tile):
-                for q in range(cipher.shape[1]):
+                for q in range(vectors):
                     polynomial = cipher[i, q]
-                    target = acc[row, i, q]
-                    for j in range(first, first + tile):
-                        _multiply_accumulate(
-                            masks, j * _SPAN, polynomial, j * _SPAN, target, j * LANES, p, pinv
-                        )
+                    for row in range(lowest, highest):
+                        masks = own[row - lowest] if mode == CACHE_OFF else cache[row, i]
+                        target = acc[row, i, q]
+                        for j in range(first, first + tile):
+                            _multiply_accumulate(
+                                masks, j * _SPAN, polynomial, j * _SPAN, target, j * LANES, p, pinv
+                            )

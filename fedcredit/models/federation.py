@@ -16,7 +16,7 @@ from fedcredit.models.backend import Backend, InProcessBackend, Role
 from fedcredit.models.columns import to_pandas
 from fedcredit.models.engine import ProviderEngine
 from fedcredit.models.frame import FederatedFrame
-from fedcredit.models.frame_record import load_frame, save_frame
+from fedcredit.models.frame_record import load_frame, save_frame, stored_frames
 from fedcredit.models.policy import ProviderPolicy
 from fedcredit.models.report import PartyMatch, PhaseCost
 from fedcredit.models.store import MemoryStore, Store
@@ -31,6 +31,7 @@ Progress = Callable[[str, int, int], None]
 _PLATFORM = "platform"
 #: Party names stand before the dot in the names of columns.
 _PARTY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+_FRAME_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
 def _nothing(*_: object) -> None:
@@ -177,7 +178,7 @@ class Federation:
         Raises
         ------
         InputError
-            The id column is missing or unusable.
+            A provider is unknown, the name is taken, or the id column is missing or unusable.
         PolicyError
             The intersection is empty or below a party's floor.
         """
@@ -187,7 +188,7 @@ class Federation:
         on = on or self.default_key
         kind = id_kind or self.default_id_kind or ("uscc" if on.lower() == "uscc" else "text")
         report = self.table.ids(on, kind)
-        frame_id = name or secrets.token_hex(8)
+        frame_id = self._new_name(name)
         if not names:
             order = np.sort(report.rows)
             infos: dict[str, MatchInfo] = {}
@@ -210,6 +211,24 @@ class Federation:
         )
         save_frame(frame)
         return frame
+
+    def _new_name(self, name: str | None) -> str:
+        if name is None:
+            return secrets.token_hex(8)
+        if not _FRAME_NAME.fullmatch(name):
+            raise InputError(
+                "the name of the alignment is not made of lower-case letters, digits and '._-'.",
+                step="align",
+                fix="choose another name",
+            )
+        if name in stored_frames(self):
+            # Frames and models of the earlier alignment would go on with the new one's rows.
+            raise InputError(
+                "an alignment of this name exists.",
+                step="align",
+                fix="choose another name, or use frame(name)",
+            )
+        return name
 
     def frame(self, name: str) -> FederatedFrame:
         """Return the frame of an earlier alignment, by its name.

@@ -72,7 +72,7 @@ class Summary:
             views.party_table(report),
             views.feature_table(report, limit=_FEATURES),
             views.phase_table(report),
-            *views.learned_tables(report),
+            views.learned_summary(report),
         )
         return tuple(table for table in made if table is not None)
 

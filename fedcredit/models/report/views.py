@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from fedcredit.models.report.data import Importance, PartyMatch, TrainingReport
+from fedcredit.models.report.data import Importance, PartyMatch, TrainingReport, WireCount
 from fedcredit.models.report.headline import MODEL_NAMES, SPLIT_NAMES, shown
 from fedcredit.models.report.quality import ClassifierQuality
 from fedcredit.models.report.scalars import Scalar
@@ -391,6 +391,10 @@ def wire_table(report: TrainingReport) -> Table | None:
     )
 
 
+#: How the clause of a message begins that reveals nothing.
+_NOTHING = "nothing"
+
+
 def learned_tables(report: TrainingReport) -> tuple[Table, ...]:
     """Who learned what: one table per recipient, from the transcript and message classes alone."""
     wire = report.wire or ()
@@ -421,6 +425,43 @@ def learned_tables(report: TrainingReport) -> tuple[Table, ...]:
             stack=True,
         )
         for party in order
+    )
+
+
+def learned_summary(report: TrainingReport) -> Table | None:
+    """Who learned what in short: one line per recipient and clause, senders taken together."""
+    lines: dict[tuple[str, str], list[WireCount]] = {}
+    for row in report.wire or ():
+        clause = row.reveals or _UNSTATED
+        if clause.startswith(_NOTHING):
+            clause = _NOTHING
+        lines.setdefault((row.recipient, clause), []).append(row)
+    if not lines:
+        return None
+    order = sorted(
+        lines, key=lambda k: (k[0] != report.platform, k[0], k[1] == _NOTHING, lines[k][0].kind)
+    )
+    return Table(
+        "Who learned what",
+        (
+            Column("Party", numeric=False),
+            Column("learned", numeric=False),
+            Column("from", numeric=False),
+            Column("Messages"),
+            Column("Bytes"),
+        ),
+        tuple(
+            (
+                name(party),
+                clause,
+                name(", ".join(sorted({row.sender for row in lines[party, clause]}))),
+                count(sum(row.messages for row in lines[party, clause])),
+                size(sum(row.bytes for row in lines[party, clause])),
+            )
+            for party, clause in order
+        ),
+        stack=True,
+        note="From the messages that crossed the wire and what their kinds reveal.",
     )
 
 

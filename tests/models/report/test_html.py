@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from fedcredit.models.report import PartyMatch, SplitSize
+from fedcredit.models.report import PartyMatch, SplitSize, views
 
 _VOID = {"meta", "link", "img", "br", "wbr", "hr", "input"}
 _OMITTED = {
@@ -212,7 +212,7 @@ def test_training_rows_are_called_optimistic(make_report, score_makers):
 
 
 def test_who_learned_what_is_the_transcript(full_report):
-    tables = [t.to_html() for t in full_report.summary().tables if t.title.endswith(" received")]
+    tables = [table.to_html() for table in views.learned_tables(full_report)]
     platform, social, tax = (Page(t).words.replace("\N{NO-BREAK SPACE}", " ") for t in tables)
     assert platform.startswith("platform received")
     assert "sums of gradients per bin and node" in platform
@@ -224,6 +224,14 @@ def test_who_learned_what_is_the_transcript(full_report):
     assert "not stated by the message class" in tax
     total = sum(row.messages for row in full_report.wire)
     assert total == 60 + 250 + 3 + 2
+
+
+def test_the_summary_takes_the_senders_of_one_clause_together(full_report):
+    short = next(t for t in full_report.summary().tables if t.title == "Who learned what")
+    long = views.learned_tables(full_report)
+    assert 0 < len(short.rows) <= sum(len(table.rows) for table in long)
+    assert {row[0] for row in short.rows} == {row.recipient for row in full_report.wire}
+    assert sum(int(row[3]) for row in short.rows) == sum(row.messages for row in full_report.wire)
 
 
 def test_no_identifier_of_an_enterprise_is_in_a_page(page):

@@ -112,7 +112,7 @@ def test_a_summary_prints_everywhere(full_report):
         "With the data of tax and social",
         "88,120",
         "tax · feature",
-        "platform received",
+        "Who learned what",
     ):
         assert expected in flat, expected
     html = full_report._repr_html_()

@@ -1,0 +1,154 @@
+"""Every notebook runs from top to bottom, and its outputs say what the text around them says."""
+
+import json
+import os
+import re
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+
+nbformat = pytest.importorskip("nbformat", reason="install fedcredit[notebook]")
+nbclient = pytest.importorskip("nbclient", reason="install fedcredit[notebook]")
+pytest.importorskip("ipykernel", reason="install fedcredit[notebook]")
+
+ROOT = Path(__file__).resolve().parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+KERNEL = "this-interpreter"
+
+
+@pytest.fixture(scope="module")
+def kernel(tmp_path_factory):
+    """Make a kernel of this very interpreter known to Jupyter, and to nobody else."""
+    home = tmp_path_factory.mktemp("jupyter")
+    spec = home / "kernels" / KERNEL
+    spec.mkdir(parents=True)
+    argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    spec.joinpath("kernel.json").write_text(
+        json.dumps({"argv": argv, "display_name": KERNEL, "language": "python"})
+    )
+    search = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JUPYTER_PATH", str(home))
+        patch.setenv("JUPYTER_RUNTIME_DIR", str(home / "runtime"))
+        patch.setenv("JUPYTER_CONFIG_DIR", str(home / "config"))
+        patch.setenv("IPYTHONDIR", str(home / "ipython"))
+        patch.setenv("JUPYTER_PLATFORM_DIRS", "1")
+        patch.setenv("PYTHONPATH", search)
+        yield KERNEL
+
+
+def execute(path, kernel, folder):
+    """Run a copy of a notebook; the file stays as it is."""
+    notebook = nbformat.read(path, as_version=4)
+    client = nbclient.NotebookClient(
+        notebook,
+        kernel_name=kernel,
+        timeout=240,
+        resources={"metadata": {"path": str(folder)}},
+    )
+    with warnings.catch_warnings():
+        # Of Jupyter's own client; a warning in the notebook is an output on stderr, seen below.
+        warnings.simplefilter("ignore")
+        return client.execute()
+
+
+@pytest.fixture(scope="module")
+def executed(kernel, tmp_path_factory):
+    """The notebooks after a run, each run once, when a test asks for it."""
+    done = {}
+
+    def get(path):
+        if path not in done:
+            done[path] = execute(path, kernel, tmp_path_factory.mktemp(path.stem))
+        return done[path]
+
+    return get
+
+
+def outputs(notebook, tag):
+    """Outputs of the cells with a tag, in order."""
+    cells = [cell for cell in notebook.cells if tag in cell.metadata.get("tags", [])]
+    assert cells, f"no cell is tagged {tag}"
+    return [cell.outputs for cell in cells]
+
+
+def text(cell_outputs):
+    """Everything that a cell printed or showed, as text."""
+    parts = []
+    for output in cell_outputs:
+        data = output.get("data", {})
+        parts.append(output.get("text", "") or data.get("text/html") or data.get("text/plain", ""))
+    return "\n".join(parts)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_is_kept_without_outputs(path):
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert code
+    assert [cell.id for cell in code if cell.outputs or cell.execution_count] == []
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_runs_without_an_error_or_a_warning(executed, path):
+    notebook = executed(path)
+    said = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    assert said
+    assert [output.evalue for output in said if output.output_type == "error"] == []
+    assert [output.text for output in said if output.get("name") == "stderr"] == []
+
+
+@pytest.fixture
+def joint(executed):
+    return executed(ROOT / "notebooks" / "01_joint_training.ipynb")
+
+
+@pytest.mark.timeout(600)
+def test_joint_training_aligns_and_refuses(joint):
+    (shown,) = outputs(joint, "check-alignment")
+    rows = int(re.search(r"([\d,]+) aligned rows", text(shown))[1].replace(",", ""))
+    assert 3_000 < rows < 4_500
+    (shown,) = outputs(joint, "check-refusal")
+    assert f"of {rows:,} enterprises" in text(shown)
+    assert "stay with their owner" in text(shown)
+
+
+@pytest.mark.timeout(600)
+def test_joint_training_ranks_better_than_chance_and_than_the_platform_alone(joint):
+    (shown,) = outputs(joint, "check-auc")
+    assert float(re.search(r"AUC +(0\.\d+)", text(shown))[1]) > 0.7
+    (shown,) = outputs(joint, "check-summary")
+    rise = re.search(r"AUC rose from (0\.\d+) to (0\.\d+)", text(shown))
+    assert rise, "the summary does not speak of a rise"
+    assert float(rise[2]) - float(rise[1]) > 0.02
+
+
+@pytest.mark.timeout(600)
+def test_joint_training_gives_the_same_model_hidden_open_and_loaded(joint):
+    (shown,) = outputs(joint, "check-same-trees")
+    assert "same splits and gains: True; same test scores: True" in text(shown)
+    (shown,) = outputs(joint, "check-load")
+    assert "same scores: True" in text(shown)
+
+
+@pytest.mark.timeout(600)
+def test_joint_training_draws_every_figure_and_writes_its_page(joint):
+    drawn = outputs(joint, "check-plot")
+    assert len(drawn) == 6
+    for shown in drawn:
+        assert len(shown[0].data["image/png"]) > 5_000
+    (shown,) = outputs(joint, "check-html")
+    assert int(re.search(r"report.html: (\d+) kB", text(shown))[1]) > 50
+
+
+@pytest.mark.timeout(600)
+def test_joint_training_lists_what_the_bureau_received(joint):
+    (shown,) = outputs(joint, "check-wire")
+    listed = text(shown)
+    assert "sums.chunk" in listed
+    assert "the numbers are encrypted" in listed
+    assert "sums.reply" not in listed  # that is for the platform
