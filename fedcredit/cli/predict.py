@@ -9,7 +9,7 @@ import pandas as pd
 
 from fedcredit.cli.bars import federation_bars
 from fedcredit.cli.output import json_option, print_json
-from fedcredit.cli.platform import choose_frame, open_platform
+from fedcredit.cli.platform import check_target, choose_frame, open_platform
 from fedcredit.errors import ConfigError, StorageError
 
 __all__ = ["predict"]
@@ -40,6 +40,7 @@ def predict(
         raise ConfigError(
             f"{out.name} is neither .csv nor .parquet.", step="predict", fix="rename --out"
         )
+    check_target(out, "--out")
     with open_platform(config) as (_, federation), federation_bars(federation):
         try:
             data = model_path.read_bytes()
@@ -50,7 +51,7 @@ def predict(
         model = load_model(data, federation)
         frame = choose_frame(federation, frame_name)
         scores = scores_of(model, frame)
-        ids = federation.table.frame[frame.key].take(frame.order)
+        ids = frame.ids
     table = pd.DataFrame({frame.key: ids.to_numpy(), "score": scores}, index=frame.order)
     table = table.sort_index()
     try:

@@ -10,14 +10,15 @@ from rich.console import Console
 
 from fedcredit.cli.bars import federation_bars
 from fedcredit.cli.output import json_option, print_json
-from fedcredit.cli.platform import choose_frame, open_platform
-from fedcredit.errors import ConfigError
+from fedcredit.cli.platform import check_target, choose_frame, open_platform, say
+from fedcredit.errors import ConfigError, StorageError
 
 if TYPE_CHECKING:
     from fedcredit.models.gbdt import VerticalGBDTClassifier
     from fedcredit.models.report import TrainingReport
+    from fedcredit.node.remote import Event
 
-__all__ = ["report_figures", "train"]
+__all__ = ["report_figures", "train", "write_report"]
 
 
 @click.command(
@@ -25,10 +26,10 @@ __all__ = ["report_figures", "train"]
 Examples:
   fedcredit train platform.toml --report report.html --model model.fed
   fedcredit train platform.toml --frame pilot --trees 200 --early-stopping 20
-  fedcredit train platform.toml --frame pilot --resume 3f9c2a7be01d4c55
+  fedcredit train platform.toml --frame pilot --trees 200 --resume 3f9c2a7be01d4c55
 
-Every tree is a checkpoint at all parties. After an interruption, --resume with the model's id (it
-is printed first) and the same options goes on from the last one."""
+Every tree is a checkpoint at all parties. After an interruption, --frame and --resume as printed
+before the first tree, with the same other options, go on from the last one."""
 )
 @click.argument("config", type=click.Path(path_type=Path))
 @click.option("--frame", "frame_name", help="An alignment made before (default: align now).")
@@ -66,7 +67,15 @@ def train(
     **options: Any,
 ) -> None:
     """Train trees over the columns of all parties, as the platform of CONFIG."""
-    with open_platform(config) as (settings, federation), federation_bars(federation):
+    if resume is not None and frame_name is None:
+        raise click.UsageError("--resume needs the --frame of the interrupted training")
+    check_target(report_path, "--report")
+    check_target(model_path, "--model")
+    announce = _Announcement()
+    with (
+        open_platform(config, announce) as (settings, federation),
+        federation_bars(federation),
+    ):
         assert settings.data is not None  # open_platform has read it
         target = label or settings.data.label
         if target is None:
@@ -77,19 +86,18 @@ def train(
                 fix="pass --label or set label in [data]",
             )
         frame = choose_frame(federation, frame_name)
+        announce.frame = frame.frame_id
         seed = options["seed"]
         train_rows, test_rows = frame.train_test_split(
             test_size=test_size, stratify=None if regression else target, random_state=seed
         )
         model = _model(regression, settings.data.categorical, options)
-        if resume is None and not as_json:
-            click.echo(f"alignment {frame.frame_id}", err=True)
         model.fit(train_rows, target, resume=resume)
         report = model.report(test_rows)
     if model_path is not None:
         model.save(model_path)
     if report_path is not None:
-        report.to_html(report_path)
+        write_report(report, report_path)
     if as_json:
         print_json({"model": model.model_id_, **report_figures(report)})
         return
@@ -98,6 +106,36 @@ def train(
     for path in (model_path, report_path):
         if path is not None:
             click.echo(f"written: {path}")
+
+
+class _Announcement:
+    """Says, before the first tree, how to go on after an interruption."""
+
+    def __init__(self) -> None:
+        self.frame: str | None = None
+        self._done = False
+
+    def __call__(self, event: Event) -> None:
+        phase, _, model = (event.job or "").partition("-")
+        if phase == "train" and event.kind == "waiting" and not self._done:
+            self._done = True
+            say(f"after an interruption, go on with --frame {self.frame} --resume {model}")
+
+
+def write_report(report: TrainingReport, path: Path) -> None:
+    """Write the HTML report.
+
+    Raises
+    ------
+    StorageError
+        The file cannot be written.
+    """
+    try:
+        report.to_html(path)
+    except OSError as error:
+        raise StorageError(
+            f"{path} cannot be written ({error.strerror}).", step="write the report"
+        ) from None
 
 
 def _model(

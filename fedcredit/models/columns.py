@@ -49,8 +49,8 @@ def to_pandas(table: Any, *, party: str) -> pd.DataFrame:
             step="read data",
             fix="pass a pandas, polars or pyarrow table",
         )
-    if not all(isinstance(name, str) for name in frame.columns):
-        frame = frame.set_axis([str(name) for name in frame.columns], axis="columns")
+    # A frame of our own: rows that the caller drops or adds later must not shift an alignment.
+    frame = frame.set_axis([str(name) for name in frame.columns], axis="columns")
     if frame.columns.has_duplicates:
         raise InputError(
             "the table has two columns of the same name.",
@@ -98,8 +98,8 @@ class ColumnCoder:
         column = frame[self.name]
         if self.categories is None:
             return _numbers(column, self.name, party)
-        text = _text(column)
-        codes = pd.Categorical(text, categories=list(self.categories)).codes.astype(np.float64)
+        text = _text(column).to_numpy(object)
+        codes = pd.Index(self.categories, dtype=object).get_indexer(text).astype(np.float64)
         codes[codes < 0] = np.nan
         return codes
 

@@ -336,16 +336,27 @@ def fit_own(
 
 
 def label_data(rows: JobRows, own: OwnFeatures, columns: Columns, target: Floats) -> LabelData:
-    """Assemble the label holder's input."""
+    """Assemble the label holder's input.
+
+    Raises
+    ------
+    InputError
+        A constraint cannot be held.
+    """
     party = rows.frame.federation.platform
     signs = columns.monotone.get(party, {})
+    try:
+        infos = [
+            feature.info(signs.get(coder.name, 0))
+            for coder, feature in zip(own.coders, own.bins, strict=True)
+        ]
+    except InputError as error:
+        error.at(party=party)
+        raise
     return LabelData(
         y=target,
         weight=rows.weight,
         is_train=rows.is_train,
         bins=own.matrix(rows.frame.platform, party=party),
-        infos=[
-            feature.info(signs.get(coder.name, 0))
-            for coder, feature in zip(own.coders, own.bins, strict=True)
-        ],
+        infos=infos,
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import numbers
 import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from sklearn.base import BaseEstimator
-from sklearn.utils.validation import check_is_fitted, check_random_state
+from sklearn.utils.validation import check_is_fitted
 
 from fedcredit.errors import InputError, StorageError
 from fedcredit.models.federation import Federation
@@ -29,13 +28,12 @@ from fedcredit.models.fitting import (
 )
 from fedcredit.models.frame import FederatedFrame
 from fedcredit.models.gbdt_job import ForestJob, interrupted_seed
+from fedcredit.models.gbdt_params import forest_params
 from fedcredit.models.local import checked_table, checked_training, local_frame
 from fedcredit.models.report import Summary, TrainingReport
 from fedcredit.models.shares import StoredForest, json_able, reading_model
-from fedcredit.protocols.forest import ForestParams
 from fedcredit.protocols.gbdt_messages import PredictJob
 from fedcredit.protocols.gbdt_predict import predict_label_holder
-from fedcredit.stats.tree_params import TreeParams
 from fedcredit.wire import Peers
 
 __all__ = ["BaseVerticalGBDT"]
@@ -68,6 +66,7 @@ class BaseVerticalGBDT(BaseEstimator):
         validation_fraction: float = 0.1,
         hide_membership: bool = True,
         precision: str = "packed",
+        backend: str = "bfv",
         gradient_bits: int = 8,
         block: int | None = None,
         random_state: int | None = None,
@@ -89,6 +88,7 @@ class BaseVerticalGBDT(BaseEstimator):
         self.validation_fraction = validation_fraction
         self.hide_membership = hide_membership
         self.precision = precision
+        self.backend = backend
         self.gradient_bits = gradient_bits
         self.block = block
         self.random_state = random_state
@@ -115,7 +115,7 @@ class BaseVerticalGBDT(BaseEstimator):
             A column of the platform, or weights.
         validation : FederatedFrame, optional
             Rows of the same alignment for early stopping, with ``y`` a column name; by default
-            a share of ``X``.
+            a share of ``X``. Bins are cut on training and validation rows together.
         resume : str, optional
             ``model_id_`` of an interrupted fit on the same frame with the same arguments. A seed
             that was drawn then (``random_state=None``) is used again.
@@ -139,7 +139,7 @@ class BaseVerticalGBDT(BaseEstimator):
             table, y = checked_training(self, X, y, numeric=self._objective == "regression")
             frame = local_frame(table)
         store = frame.federation.store
-        params = self._params(interrupted_seed(store, resume) if resume else None)
+        params = forest_params(self, interrupted_seed(store, resume) if resume else None)
         rows = choose_rows(
             frame,
             y,
@@ -176,38 +176,16 @@ class BaseVerticalGBDT(BaseEstimator):
         job.finish(self.model_id_, self._stored().to_bytes())
         return self
 
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "state_")
+
     def _target(self, y: npt.NDArray[Any]) -> Floats:
         raise NotImplementedError
-
-    def _params(self, seed: int | None = None) -> ForestParams:
-        """Read the parameters; a given seed takes the place of one that would be drawn."""
-        if seed is None or isinstance(self.random_state, numbers.Integral):
-            seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        return ForestParams(
-            objective=self._objective,  # type: ignore[arg-type]
-            n_estimators=self.n_estimators,
-            learning_rate=self.learning_rate,
-            tree=TreeParams(
-                max_depth=self.max_depth,
-                lambda_l2=self.reg_lambda,
-                min_child_samples=self.min_child_samples,
-                min_child_weight=self.min_child_weight,
-                min_split_gain=self.min_split_gain,
-            ),
-            subsample=self.subsample,
-            colsample=self.colsample_bytree,
-            hide_membership=self.hide_membership,
-            precision=self.precision,  # type: ignore[arg-type]
-            gradient_bits=self.gradient_bits,
-            block=self.block,
-            seed=seed,
-            early_stopping_rounds=self.early_stopping_rounds,
-        )
 
     # ------------------------------------------------------------------- prediction
 
     def _raw(self, X: Any) -> Floats:
-        check_is_fitted(self, "state_")
+        check_is_fitted(self)
         frame = X if isinstance(X, FederatedFrame) else self._own_frame(X)
         if not len(frame):
             raise InputError(
@@ -271,7 +249,7 @@ class BaseVerticalGBDT(BaseEstimator):
     @property
     def feature_labels_(self) -> list[str]:
         """``party.label`` of every feature, the platform's first."""
-        check_is_fitted(self, "state_")
+        check_is_fitted(self)
         platform = self.platform_
         return [
             f"{owner or platform}.{label}"
@@ -300,7 +278,7 @@ class BaseVerticalGBDT(BaseEstimator):
         """Measure the model and collect everything about the run; see :func:`build_report`."""
         from fedcredit.models.training_report import build_report
 
-        check_is_fitted(self, "state_")
+        check_is_fitted(self)
         if not hasattr(self, "federation_"):
             raise InputError(
                 "this copy of the model knows no federation.",
@@ -334,7 +312,7 @@ class BaseVerticalGBDT(BaseEstimator):
 
     def fingerprint(self) -> str:
         """SHA-256 over the platform's share of the model, in hexadecimal."""
-        check_is_fitted(self, "state_")
+        check_is_fitted(self)
         stored = self._stored()
         header = json.loads(stored.header)
         header["extra"].pop("model_id")
@@ -348,7 +326,7 @@ class BaseVerticalGBDT(BaseEstimator):
         StorageError
             The file cannot be written.
         """
-        check_is_fitted(self, "state_")
+        check_is_fitted(self)
         try:
             Path(path).write_bytes(self._stored().to_bytes())
         except OSError as error:
@@ -395,7 +373,7 @@ class BaseVerticalGBDT(BaseEstimator):
                 model.feature_names_in_ = np.array(extra["feature_names_in"], object)
             if extra["classes"]:
                 model.classes_ = np.array(extra["classes"], np.dtype(extra["classes_type"]))
-            model.params_ = model._params()
+            model.params_ = forest_params(model)
         model.n_estimators_ = len(state.trees)
         model.tree_costs_ = []
         if federation is not None:

@@ -29,8 +29,12 @@ def load_model(data: bytes, federation: Federation) -> Any:
         The bytes are no model.
     """
     name = StoredForest.read(data).unpack()[2].get("estimator")
-    if name not in _KINDS:
-        raise InputError("the file holds a model of an unknown kind.", step="load model")
+    if not isinstance(name, str) or name not in _KINDS:
+        raise InputError(
+            "the file holds a model of an unknown kind.",
+            step="load model",
+            fix="load a file that this release of fedcredit has saved",
+        )
     return _KINDS[name].load(data, federation)
 
 

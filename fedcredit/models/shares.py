@@ -43,7 +43,7 @@ def reading_model() -> Iterator[None]:
     """
     try:
         yield
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+    except (AttributeError, LookupError, OverflowError, RecursionError, TypeError, ValueError):
         raise InputError(
             "the model file is damaged or of another release.",
             step="load model",
@@ -148,4 +148,15 @@ class StoredForest(Message, kind="store.forest", version=1, max_bytes=8 << 30):
                 labels=list(part["labels"]),
                 cap=list(part["cap"]),
             )
+            _check(state, pooled)
             return state, pooled, dict(header["extra"])
+
+
+def _check(state: ForestState, pooled: PooledFeatures) -> None:
+    """Raise ValueError if the parts of a forest contradict each other."""
+    columns = (pooled.owner, pooled.local, pooled.labels, pooled.cap)
+    if any(len(column) != len(pooled) for column in columns):
+        raise ValueError
+    for tree, numbers in zip(state.trees, state.split_numbers, strict=True):
+        if len(numbers) != tree.n_nodes or int(tree.feature.max()) >= len(pooled):
+            raise ValueError

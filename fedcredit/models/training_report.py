@@ -10,6 +10,7 @@ import numpy.typing as npt
 from scipy.special import expit
 from sklearn.base import clone
 
+from fedcredit.crypto.paillier_profile import PaillierProfile
 from fedcredit.models.frame import FederatedFrame
 from fedcredit.models.report import (
     Importance,
@@ -21,6 +22,7 @@ from fedcredit.models.report import (
     TrainingReport,
 )
 from fedcredit.protocols.forest import PAIR_BITS
+from fedcredit.protocols.sum_schemes import AnyProfile
 
 if TYPE_CHECKING:
     from fedcredit.models.gbdt import VerticalGBDTClassifier, VerticalGBDTRegressor
@@ -183,8 +185,6 @@ def _privacy(model: Model) -> PrivacySettings:
     )
     nodes = sum(int((tree.feature >= 0).sum()) for tree in model.state_.trees)
     vectors = 2 if params.precision == "exact" else 1
-    distance = profile.statistical_distance()
-    union = profile.statistical_distance(max(1, bins * nodes * vectors))
     widths = (
         "17 bits each"
         if params.precision == "exact"
@@ -193,20 +193,33 @@ def _privacy(model: Model) -> PrivacySettings:
     return PrivacySettings(
         hide_membership=params.hide_membership,
         quantisation=f"{params.precision}: gradient and hessian of {widths}",
-        ciphertext={
-            "scheme": "BFV (Microsoft SEAL)",
-            "ring degree": profile.degree,
-            "coefficient modulus": f"{profile.primes} primes of 31 bits",
-            "security": "128 bits (homomorphic encryption standard)",
-            "plain modulus": f"2^{profile.plain_bits}",
-            "rows per ciphertext": profile.block,
-            "noise flood": f"2^{profile.flood_bits}",
-            "statistical distance per returned value": f"2^{distance:.1f}",
-            "statistical distance over the job": f"2^{union:.1f}",
-        },
+        ciphertext=_ciphertext(profile, max(1, bins * nodes * vectors)),
         floors={"rows per child": model.min_child_samples},
         other={"alignment": "private set intersection", "directions": _directions(model)},
     )
+
+
+def _ciphertext(profile: AnyProfile, returned_values: int) -> dict[str, str | int]:
+    if isinstance(profile, PaillierProfile):
+        return {
+            "scheme": "Paillier (phe)",
+            "modulus": f"{profile.key_bits} bits",
+            "sums returned modulo": f"2^{profile.plain_bits}",
+            "statistical distance": "0",
+        }
+    distance = profile.statistical_distance()
+    union = profile.statistical_distance(returned_values)
+    return {
+        "scheme": "BFV (Microsoft SEAL)",
+        "ring degree": profile.degree,
+        "coefficient modulus": f"{profile.primes} primes of 31 bits",
+        "security": "128 bits (homomorphic encryption standard)",
+        "plain modulus": f"2^{profile.plain_bits}",
+        "rows per ciphertext": profile.block,
+        "noise flood": f"2^{profile.flood_bits}",
+        "statistical distance per returned value": f"2^{distance:.1f}",
+        "statistical distance over the job": f"2^{union:.1f}",
+    }
 
 
 def _directions(model: Model) -> str:

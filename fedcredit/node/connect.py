@@ -78,7 +78,11 @@ def open_federation(
     table = read_data(config.data, party=config.party)
     store = DirectoryStore(config.storage, party=config.party)
     backend = RemoteBackend.from_config(config, on_event=on_event, on_message=on_message)
-    federation = Federation(backend, table, store=store)
+    try:
+        federation = Federation(backend, table, store=store, categorical=config.data.categorical)
+    except BaseException:
+        backend.close()
+        raise
     federation.default_key = config.data.id_column
     federation.default_id_kind = config.data.id_kind
     if on_progress is not None:

@@ -14,6 +14,7 @@ import random
 import socket
 import ssl
 import tempfile
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -36,6 +37,8 @@ __all__ = ["Backoff", "HubConnection", "check_uri", "diagnose", "hub_status"]
 _STEP = "connect to the hub"
 _CALL_SECONDS = 10.0
 _PROBE_SECONDS = 3.0
+#: What Flight raises when a call or a stream fails.
+_FAILURES = (pa.ArrowException, fl.FlightError, OSError)
 
 
 def check_uri(uri: str) -> None:
@@ -144,8 +147,11 @@ class HubConnection:
             descriptor = fl.FlightDescriptor.for_command(json.dumps(hello).encode())
             self._writer, self._reader = self._client.do_exchange(descriptor)
             self._writer.begin(SCHEMA)
-        except (pa.ArrowException, OSError) as error:
+        except _FAILURES as error:
             raise _translate(error, tls.party, uri, tls, hub_name) from None
+
+        # Flight's writers are not made for two threads: close waits for a write to return.
+        self._writing = threading.Lock()
 
     def read(self) -> tuple[Frame, pa.RecordBatch | None] | None:
         """Wait for a frame; None when the stream has ended.
@@ -157,7 +163,7 @@ class HubConnection:
         """
         try:
             chunk = self._reader.read_chunk()
-        except (StopIteration, pa.ArrowException, OSError):
+        except (StopIteration, *_FAILURES):
             return None
         metadata = chunk.app_metadata
         if metadata is None:
@@ -166,31 +172,32 @@ class HubConnection:
 
     def write(self, frame: Frame, piece: pa.Buffer | None = None) -> bool:
         """Write a frame; False when the stream has ended."""
-        try:
-            if piece is None:
-                self._writer.write_metadata(frame.encode())
-            else:
-                self._writer.write_with_metadata(piece_batch(piece), frame.encode())
-        except (pa.ArrowException, OSError):
-            return False
+        with self._writing:
+            try:
+                if piece is None:
+                    self._writer.write_metadata(frame.encode())
+                else:
+                    self._writer.write_with_metadata(piece_batch(piece), frame.encode())
+            except _FAILURES:
+                return False
         return True
 
     def cancel(self) -> None:
         """End the stream at once; a blocked :meth:`read` returns."""
-        with contextlib.suppress(pa.ArrowException, OSError):
+        with contextlib.suppress(*_FAILURES):
             self._reader.cancel()
 
     def finish(self) -> None:
         """Say that nothing more will be written; the hub then ends the stream."""
-        with contextlib.suppress(pa.ArrowException, OSError):
+        with self._writing, contextlib.suppress(*_FAILURES):
             self._writer.done_writing()
 
     def close(self) -> None:
-        """Free the connection; nobody may be reading or writing any more."""
+        """Free the connection; nobody may be reading any more, and writes fail from now on."""
         self.cancel()
-        with contextlib.suppress(pa.ArrowException, OSError):
+        with self._writing, contextlib.suppress(*_FAILURES):
             self._writer.close()
-        with contextlib.suppress(pa.ArrowException, OSError):
+        with contextlib.suppress(*_FAILURES):
             self._client.close()
 
 
@@ -207,7 +214,7 @@ def hub_status(uri: str, tls: TlsMaterial, hub_name: str) -> dict[str, Any]:
             options = fl.FlightCallOptions(timeout=_CALL_SECONDS)
             result, *_ = list(client.do_action(fl.Action("status", b""), options))
             body = result.body.to_pybytes()
-    except (pa.ArrowException, OSError) as error:
+    except _FAILURES as error:
         raise _translate(error, tls.party, uri, tls, hub_name) from None
     try:
         answer: dict[str, Any] = json.loads(body)

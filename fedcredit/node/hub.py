@@ -49,6 +49,8 @@ log = logging.getLogger(__name__)
 
 _MAX_STREAMS = 16
 _MAX_SESSIONS = 256
+#: A stream that sent so many unusable frames is ended.
+_MAX_REFUSED = 1000
 _SESSION_SECONDS = 600.0
 
 
@@ -148,7 +150,7 @@ class Hub:
         self._stopping = False
         try:
             self._server = _Server(self, listen, tls)
-        except (pa.ArrowException, OSError):
+        except (pa.ArrowException, fl.FlightError, OSError):
             raise ConfigError(
                 f"the hub cannot listen on {listen}.",
                 party=tls.party,
@@ -207,17 +209,19 @@ class Hub:
         self._leave(stream)
 
     def _read(self, stream: Stream, reader: Any) -> None:
-        while not stream.closed:
+        refused = 0
+        while not stream.closed and refused < _MAX_REFUSED:
             stream.waiting_since = time.monotonic()
             try:
                 chunk = reader.read_chunk()
-            except (StopIteration, pa.ArrowException, OSError):
+            except (StopIteration, pa.ArrowException, fl.FlightError, OSError):
                 return
             stream.waiting_since = None
             try:
                 self._route(stream, chunk.app_metadata, chunk.data)
             except PeerProtocolError as error:
                 self._refused += 1
+                refused += 1
                 log.warning("a frame from %s was refused: %s", stream.party, error.reason)
 
     def _route(self, stream: Stream, metadata: pa.Buffer | None, batch: Any) -> None:

@@ -12,7 +12,7 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import pyarrow as pa
 
@@ -32,6 +32,9 @@ from fedcredit.node.sessions import Sessions
 __all__ = ["Link"]
 
 log = logging.getLogger(__name__)
+
+#: How long a process that was lost may still be listed by the hub (seconds).
+_LEAVING_SECONDS = 2.0
 
 
 class Link:
@@ -158,8 +161,23 @@ class Link:
             self._state.wait_for(lambda: self._closing.is_set() or self._fatal is not None)
             return None if self._closing.is_set() else self._fatal
 
-    def wait_for(self, parties: Sequence[str], timeout: float | None = None) -> dict[str, bytes]:
+    def wait_for(
+        self,
+        parties: Sequence[str],
+        timeout: float | None = None,
+        *,
+        lost: Mapping[str, bytes] | None = None,
+    ) -> dict[str, bytes]:
         """Wait until every party is connected and serves; return their boots.
+
+        Parameters
+        ----------
+        parties : sequence of str
+        timeout : float, optional
+            Seconds; ``timeouts.absence`` by default.
+        lost : mapping of party name to boot, optional
+            Processes that said goodbye or were just lost: for a moment, the hub may still
+            believe in them. They count only if nothing changes about them for a while.
 
         Raises
         ------
@@ -168,16 +186,24 @@ class Link:
             (``timeouts.absence`` by default), or the hub is away.
         """
         seconds = self.timeouts.absence if timeout is None else timeout
-        deadline = time.monotonic() + seconds
+        start = time.monotonic()
+        deadline, lost = start + seconds, dict(lost or {})
         with self._lock:
             while True:
+                now = time.monotonic()
+                if now >= start + _LEAVING_SECONDS:
+                    lost.clear()
                 serving = self.sessions.presence.serving()
-                missing = [party for party in parties if party not in serving]
+                missing = [
+                    party
+                    for party in parties
+                    if party not in serving or serving[party] == lost.get(party)
+                ]
                 if self._fatal is not None:
                     raise self._fatal
                 if not missing and self._connected:
                     return {party: serving[party] for party in parties}
-                left = deadline - time.monotonic()
+                left = deadline - now
                 if left <= 0:
                     if not self._connected:
                         raise self.outage(seconds)
@@ -187,7 +213,7 @@ class Link:
                         step="open a session",
                         fix="start `fedcredit party start` there, then repeat the call",
                     )
-                self._state.wait(left)
+                self._state.wait(min(left, start + _LEAVING_SECONDS - now) if lost else left)
 
     def outage(self, seconds: float) -> TransportError:
         """Return why the hub is away, as an error to raise."""
@@ -243,7 +269,11 @@ class Link:
 
     def _tell(self, what: str, detail: str) -> None:
         if self._on_event is not None:
-            self._on_event(what, detail)
+            try:
+                self._on_event(what, detail)
+            except Exception:
+                # An observer's failure must not end the thread that carries all sessions.
+                log.exception("an observer of the link failed")
 
     # --- the reader --------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+import fedcredit
 from fedcredit.errors import PeerUnavailable
 
 __all__ = ["ManagedProcess", "running_federation", "start_process"]
@@ -65,8 +66,16 @@ class ManagedProcess:
 
 
 def start_process(name: str, arguments: Sequence[str], log: Path) -> ManagedProcess:
-    """Start ``fedcredit ARGUMENTS...`` with its standard error in ``log``."""
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    """Start ``fedcredit ARGUMENTS...`` with its standard error in ``log``.
+
+    The process runs this very package, wherever it was imported from.
+    """
+    path = [str(Path(fedcredit.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(entry for entry in path if entry),
+        "PYTHONUNBUFFERED": "1",
+    }
     errors: IO[str]
     with log.open("a", encoding="utf-8") as errors:
         process = subprocess.Popen(

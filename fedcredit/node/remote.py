@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -171,11 +171,15 @@ class RemoteBackend:
         for name in names:
             if name not in self.providers:
                 raise InputError(f"there is no provider {name!r}.", step=job)
+        gone: dict[str, bytes] = {}
         for attempt in range(1, self._max_attempts + 1):
+            self._tell("waiting", job, None, "for " + ", ".join(names))
+            boots = self.link.wait_for(names, lost=gone)
             try:
-                return self._attempt(role, names, job, transcript)
+                return self._attempt(role, boots, job, transcript)
             except SessionLost as error:
                 lost = error
+                gone = {name: boot for name, boot in boots.items() if name == error.party}
                 self._tell("lost", job, error.party, error.reason)
                 if attempt < self._max_attempts:
                     self._tell("reopening", job, error.party, f"attempt {attempt + 1}")
@@ -187,12 +191,11 @@ class RemoteBackend:
         )
 
     def _attempt(
-        self, role: Role[R], names: tuple[str, ...], job: str, transcript: Transcript
+        self, role: Role[R], boots: Mapping[str, bytes], job: str, transcript: Transcript
     ) -> R:
-        self._tell("waiting", job, None, "for " + ", ".join(names))
-        channel = open_session(self.link, job, self.link.wait_for(names))
+        channel = open_session(self.link, job, boots)
         self._tell("opened", job, None, channel.session.hex()[:12])
-        result = drive(channel, role(Peers(names)), transcript=transcript, on_message=self._message)
+        result = drive(channel, role(Peers(boots)), transcript=transcript, on_message=self._message)
         self._tell("finished", job, None, repr(transcript))
         return result
 

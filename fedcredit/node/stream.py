@@ -9,6 +9,7 @@ from collections import deque
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.flight as fl
 
 from fedcredit.node.frames import Frame
 
@@ -95,7 +96,7 @@ class Stream:
                     self._writer.write_metadata(metadata)
                 else:
                     self._writer.write_with_metadata(batch, metadata)
-            except (pa.ArrowException, OSError):
+            except (pa.ArrowException, fl.FlightError, OSError):
                 self.close()
                 return
             with self._changed:

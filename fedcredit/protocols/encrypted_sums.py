@@ -23,6 +23,9 @@ against it the provider merges small bins, caps vectors and passes per job, and 
 modulus beyond :data:`MAX_PLAIN_BITS`. One that asks for answers with less noise than
 :data:`MAX_DISTANCE` allows would read the bins of rows off the noise; it is refused as well.
 
+The scheme is BFV or, as a slow reference without any noise, Paillier
+(:mod:`fedcredit.crypto.paillier_sums`); the label holder's profile decides.
+
 Sources: Huang et al., "Cheetah", USENIX Security 2022 (coefficient encoding); Lu et al.,
 "Squirrel", USENIX Security 2023 (histograms); Chen et al., "Efficient Homomorphic Conversion
 Between (Ring) LWE Ciphertexts", ACNS 2021 (ring packing).
@@ -36,12 +39,16 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from fedcredit.crypto.encsum_keyholder import SumKeyHolder
-from fedcredit.crypto.encsum_messages import CiphertextChunk, SumAnswers, SumPublicKeys
-from fedcredit.crypto.encsum_profile import SumProfile
-from fedcredit.crypto.encsum_provider import MaskPlan, SumAccumulator
+from fedcredit.crypto.encsum_messages import CiphertextChunk, SumAnswers
 from fedcredit.errors import PeerProtocolError
 from fedcredit.protocols.blame import blamed_on
+from fedcredit.protocols.sum_schemes import (
+    AnyPlan,
+    AnyProfile,
+    AnyPublicKeys,
+    read_profile,
+    scheme_of,
+)
 from fedcredit.wire import Message, Peer, Peers, U8x2
 
 __all__ = ["MAX_DISTANCE", "MAX_PLAIN_BITS", "SumClient", "SumServer"]
@@ -64,7 +71,10 @@ class SumKeys(
     max_bytes=64 << 20,
     reveals="public keys and parameters",
 ):
-    """Label holder to provider: profile fields by name, public key and Galois keys (SEAL)."""
+    """Label holder to provider: profile fields by name, public key and Galois keys (SEAL).
+
+    Under Paillier the public key is the modulus with its proof, and there are no Galois keys.
+    """
 
     fields: tuple[str, ...]
     values: tuple[int, ...]
@@ -80,7 +90,10 @@ class SumChunk(
     max_bytes=512 << 20,
     reveals="the number of rows and vectors; the numbers are encrypted",
 ):
-    """Label holder to provider: ciphertexts of up to 16 blocks of rows and all vectors."""
+    """Label holder to provider: ciphertexts of some blocks of rows and all vectors.
+
+    Sixteen blocks or the rest of them under BFV, one under Paillier, which has no ``seeds``.
+    """
 
     first_block: int
     n_blocks: int
@@ -97,7 +110,7 @@ class SumReply(
     max_bytes=512 << 20,
     reveals="per vector and bin the sum over the bin's rows",
 ):
-    """Provider to label holder: re-randomised, flooded sums of one pass."""
+    """Provider to label holder: re-randomised, flooded sums of one pass; no ``c1`` in Paillier."""
 
     n_vectors: int
     total_bins: int
@@ -110,12 +123,12 @@ class SumClient:
 
     Parameters
     ----------
-    profile : SumProfile
+    profile : SumProfile or PaillierProfile
     """
 
-    def __init__(self, profile: SumProfile) -> None:
+    def __init__(self, profile: AnyProfile) -> None:
         self.profile = profile
-        self._holder = SumKeyHolder(profile)
+        self._holder = scheme_of(profile).key_holder(profile)
 
     async def open(self, peers: Peers) -> None:
         """Send the public keys."""
@@ -145,13 +158,14 @@ class SumServer:
 
     Parameters
     ----------
-    keys : SumPublicKeys
+    keys : SumPublicKeys or PaillierPublicKeys
         Of the label holder.
     threads : int
     """
 
-    def __init__(self, keys: SumPublicKeys, *, threads: int = 1) -> None:
-        self.profile = keys.profile
+    def __init__(self, keys: AnyPublicKeys, *, threads: int = 1) -> None:
+        self.profile: AnyProfile = keys.profile
+        self._scheme = scheme_of(self.profile)
         self._keys = keys
         self._threads = threads
 
@@ -171,7 +185,7 @@ class SumServer:
         if len(message.fields) != len(message.values):
             raise PeerProtocolError("the profile is malformed.", party=peer.name, step=_STEP)
         with blamed_on(peer, _STEP):
-            profile = SumProfile.from_dict(dict(zip(message.fields, message.values, strict=True)))
+            profile = read_profile(dict(zip(message.fields, message.values, strict=True)))
         if profile.max_rows != n_rows:
             raise PeerProtocolError(
                 "the profile is for another number of rows.", party=peer.name, step=_STEP
@@ -183,8 +197,8 @@ class SumServer:
                 step=_STEP,
                 fix="use one of the presets",
             )
-        keys = SumPublicKeys(profile, message.public_key, message.galois_keys)
-        return cls(keys, threads=threads)
+        make = scheme_of(profile).public_keys
+        return cls(make(profile, message.public_key, message.galois_keys), threads=threads)
 
     def plan(
         self,
@@ -192,18 +206,18 @@ class SumServer:
         n_bins: npt.NDArray[np.int64],
         *,
         cache_bytes: int = 0,
-    ) -> MaskPlan:
+    ) -> AnyPlan:
         """Prepare columns (F, n) in the order of a pass."""
-        plan = MaskPlan(bins, n_bins, self.profile, threads=self._threads)
+        plan = self._scheme.plan(bins, n_bins, self.profile, self._threads)
         if cache_bytes:
             plan.cache_masks(cache_bytes)
         return plan
 
-    async def serve(self, peer: Peer, plan: MaskPlan, n_vectors: int, n_rows: int) -> None:
+    async def serve(self, peer: Peer, plan: AnyPlan, n_vectors: int, n_rows: int) -> None:
         """Receive one pass over ``n_rows`` rows, sum, and answer."""
         with blamed_on(peer, _STEP):
-            accumulator = SumAccumulator(
-                self.profile, self._keys, plan, n_vectors, threads=self._threads
+            accumulator = self._scheme.accumulator(
+                self.profile, self._keys, plan, n_vectors, self._threads
             )
         done, blocks = 0, self.profile.blocks(n_rows)
         while done < blocks:

@@ -11,8 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from fedcredit.crypto.encsum_profile import SumProfile
+from fedcredit.crypto.paillier_profile import PaillierProfile
 from fedcredit.errors import InputError, PeerProtocolError
 from fedcredit.protocols.gbdt_messages import Features, TrainJob
+from fedcredit.protocols.sum_schemes import AnyProfile
 from fedcredit.stats.quantise import Quantiser
 from fedcredit.stats.tree_params import FeatureInfo, TreeParams
 from fedcredit.stats.trees import Split, Tree
@@ -37,6 +39,7 @@ _FEATURES = "train: features"
 
 Objective = Literal["binary", "regression"]
 Precision = Literal["packed", "exact", "high"]
+Backend = Literal["bfv", "paillier"]
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,8 @@ class ForestParams:
 
     ``precision`` names the encrypted-sum profile: ``"packed"`` (a few bits, gradient and hessian
     in one plaintext), ``"exact"`` (17 bits, two plaintexts) or ``"high"`` (packed at the larger
-    ring, with a smaller statistical distance).
+    ring, with a smaller statistical distance). ``backend`` is the scheme: ``"bfv"``, or
+    ``"paillier"`` as a slow reference without ``"high"`` and ``block``, which are of BFV's ring.
     """
 
     objective: Objective = "binary"
@@ -56,6 +60,7 @@ class ForestParams:
     colsample: float = 1.0
     hide_membership: bool = True
     precision: Precision = "packed"
+    backend: Backend = "bfv"
     gradient_bits: int = 8
     block: int | None = None
     seed: int = 0
@@ -70,6 +75,14 @@ class ForestParams:
             raise InputError("objective is 'binary' or 'regression'.", step="train: parameters")
         if self.precision not in ("packed", "exact", "high"):
             raise InputError("precision is 'packed', 'exact' or 'high'.", step="train: parameters")
+        if self.backend not in ("bfv", "paillier"):
+            raise InputError("backend is 'bfv' or 'paillier'.", step="train: parameters")
+        if self.backend == "paillier" and (self.precision == "high" or self.block is not None):
+            raise InputError(
+                "Paillier has neither precision 'high' nor a block size.",
+                step="train: parameters",
+                fix="use precision 'packed' or 'exact' without block, or backend 'bfv'",
+            )
         if self.n_estimators < 1:
             raise InputError("n_estimators is at least 1.", step="train: parameters")
         if self.tree.max_depth > 8:
@@ -79,8 +92,12 @@ class ForestParams:
                 fix="use more, shallower trees",
             )
 
-    def profile(self, n_rows: int) -> SumProfile:
+    def profile(self, n_rows: int) -> AnyProfile:
         """Return the encrypted-sum parameters for ``n_rows`` rows."""
+        if self.backend == "paillier":
+            if self.precision == "exact":
+                return PaillierProfile.exact(n_rows, value_bits=18)
+            return PaillierProfile.packed(n_rows)
         if self.precision == "exact":
             # Hessians have 17 bits without a sign, so 18 with one.
             return SumProfile.exact(n_rows, self.block, value_bits=18)

@@ -18,6 +18,7 @@ holder. Histograms of the providers' features come from
           SplitChoices{slot, feature, bin}      ------->
                                                 <-------   directions of the rows
         TreeEnd                                 ------->   (checkpoint)
+          (checkpoint)                          <-------   TrainAck
       TrainEnd{trees kept}                      ------->
                                                 <-------   TrainAck
 
@@ -196,6 +197,8 @@ class _LabelHolder:
             if self._stopped(state):
                 break
             await self._tree(state, index)
+            # A checkpoint here of a tree that a provider has not kept could not be resumed from.
+            await self._kept(state)
             self.hooks.on_tree(state, self.pooled)
             self.hooks.on_progress("train", index + 1, self.params.n_estimators)
         if self.params.early_stopping_rounds is not None:
@@ -453,10 +456,14 @@ class _LabelHolder:
 
     async def _end(self, state: ForestState) -> None:
         await self.peers.broadcast(TrainEnd(len(state.trees)))
+        await self._kept(state)
+
+    async def _kept(self, state: ForestState) -> None:
+        """Wait until every provider has stored its share of the trees."""
         for name, ack in (await self.peers.gather(TrainAck)).items():
             if ack.splits != self._splits_of(state, name):
                 raise PeerProtocolError(
-                    "the provider keeps another number of splits.", party=name, step="train: end"
+                    "the provider keeps another number of splits.", party=name, step="train: tree"
                 )
 
 

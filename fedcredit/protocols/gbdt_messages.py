@@ -173,7 +173,7 @@ class TrainAck(
     max_bytes=4 << 10,
     reveals="how many splits the provider keeps",
 ):
-    """Provider to label holder: its share of the model is stored."""
+    """Provider to label holder, after every tree and at the end: its share so far is stored."""
 
     splits: int
 

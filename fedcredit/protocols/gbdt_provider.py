@@ -14,7 +14,6 @@ from typing import NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from fedcredit.crypto.encsum_provider import MaskPlan
 from fedcredit.errors import PeerProtocolError, PolicyError
 from fedcredit.protocols.directions import DirectionsServer, no_slot
 from fedcredit.protocols.encrypted_sums import SumServer
@@ -30,6 +29,7 @@ from fedcredit.protocols.gbdt_messages import (
     TreeEnd,
     TreeStart,
 )
+from fedcredit.protocols.sum_schemes import AnyPlan
 from fedcredit.stats.trees import Split, decision_directions
 from fedcredit.wire import Peer
 
@@ -120,7 +120,7 @@ class _Provider:
         self.use = np.ones(len(data.infos), np.bool_)
         self.directions = DirectionsServer(peer, hide_membership=job.hide_membership, n_rows=self.n)
         self.sums: SumServer | None = None
-        self._plan: MaskPlan | None = None
+        self._plan: AnyPlan | None = None
 
     async def run(
         self,
@@ -142,6 +142,7 @@ class _Provider:
             assert isinstance(message, TreeStart)
             await self._tree(message)
             on_tree(self.share)
+            await self.peer.send(TrainAck(len(self.share.splits)))
             on_progress("train", self.share.n_trees, self.job.n_trees)
         if not 0 <= message.trees <= self.share.n_trees:
             self._refuse("it keeps more trees than were grown.")

@@ -100,11 +100,12 @@ def test_searches_and_cross_validation_on_arrays():
 def test_searches_and_cross_validation_on_a_frame(frame):
     y = frame[LABEL]
     folds = StratifiedKFold(2, shuffle=True, random_state=0)
-    scores = cross_val_score(classifier(), frame, y, cv=folds, scoring="roc_auc")
+    model = classifier(hide_membership=False)
+    scores = cross_val_score(model, frame, y, cv=folds, scoring="roc_auc")
     # The label's own column stands in the frame; as a feature it would rank perfectly.
     assert (scores > 0.6).all()
     assert (scores < 0.99).all()
-    search = GridSearchCV(classifier(), {"max_depth": [1, 2]}, cv=folds).fit(frame, y)
+    search = GridSearchCV(model, {"max_depth": [1, 2]}, cv=folds).fit(frame, y)
     assert "platform.bad" not in search.best_estimator_.feature_labels_
     assert search.predict(frame).shape == (len(frame),)
     assert search.score(frame, y) == search.best_estimator_.score(frame, LABEL)
@@ -150,63 +151,68 @@ def test_federations_frames_and_engines_are_never_pickled(frame):
             pickle.dumps(thing)
 
 
-class TestTables:
-    """One party's own table keeps its names and types."""
+@pytest.fixture(scope="module")
+def table():
+    rng = np.random.default_rng(0)
+    return pd.DataFrame(
+        {
+            "income": np.where(rng.random(80) < 0.2, np.nan, rng.normal(size=80)),
+            "town": rng.choice(["north", "south", "west"], 80),
+            "open": rng.random(80) < 0.5,
+        }
+    )
 
-    @pytest.fixture(scope="class")
-    def table(self):
-        rng = np.random.default_rng(0)
-        return pd.DataFrame(
-            {
-                "income": np.where(rng.random(80) < 0.2, np.nan, rng.normal(size=80)),
-                "town": rng.choice(["north", "south", "west"], 80),
-                "open": rng.random(80) < 0.5,
-            }
-        )
 
-    @pytest.fixture(scope="class")
-    def y(self, table):
-        return ((table["town"] == "west") | (table["income"] > 1)).to_numpy()
+@pytest.fixture(scope="module")
+def y(table):
+    return ((table["town"] == "west") | (table["income"] > 1)).to_numpy()
 
-    def test_text_and_bools_are_used(self, table, y):
-        model = classifier(n_estimators=20, learning_rate=0.5).fit(table, y)
-        assert model.score(table, y) > 0.9
-        assert list(model.classes_) == [False, True]
-        assert model.feature_labels_ == ["platform.income", "platform.town", "platform.open"]
 
-    def test_columns_are_chosen_and_constrained_by_name(self, table, y):
-        model = classifier(features=["income"], monotone_constraints={"income": -1}).fit(table, y)
-        assert model.feature_labels_ == ["platform.income"]
-        low, high = model._raw(pd.DataFrame(table.iloc[[0, 0]].assign(income=[-9.0, 9.0])))
-        assert low >= high
+def test_text_and_bools_are_used(table, y):
+    model = classifier(n_estimators=20, learning_rate=0.5).fit(table, y)
+    assert model.score(table, y) > 0.9
+    assert list(model.classes_) == [False, True]
+    assert model.feature_labels_ == ["platform.income", "platform.town", "platform.open"]
 
-    def test_arrow_tables_are_read(self, table, y):
-        pa = pytest.importorskip("pyarrow")
-        model = classifier().fit(table, y)
-        arrow = classifier().fit(pa.Table.from_pandas(table), y)
-        np.testing.assert_array_equal(
-            arrow.predict_proba(pa.Table.from_pandas(table)), model.predict_proba(table)
-        )
 
-    def test_an_unseen_category_is_missing(self, table, y):
-        model = classifier().fit(table, y)
-        unseen, missing = table.assign(town="east"), table.assign(town=None)
-        np.testing.assert_array_equal(model._raw(unseen), model._raw(missing))
+def test_columns_are_chosen_and_constrained_by_name(table, y):
+    model = classifier(features=["income"], monotone_constraints={"income": -1}).fit(table, y)
+    assert model.feature_labels_ == ["platform.income"]
+    low, high = model._raw(pd.DataFrame(table.iloc[[0, 0]].assign(income=[-9.0, 9.0])))
+    assert low >= high
 
-    def test_columns_in_another_order_are_refused(self, table, y):
-        model = classifier().fit(table, y)
-        with pytest.raises(ValueError, match="same order"):
-            model.predict(table[["town", "income", "open"]])
 
-    def test_y_is_no_name(self, table):
-        with pytest.raises(errors.InputError, match="y names a column") as caught:
-            classifier().fit(table, "town")
-        assert caught.value.fix
+def test_arrow_tables_are_read(table, y):
+    pa = pytest.importorskip("pyarrow")
+    model = classifier().fit(table, y)
+    arrow = classifier().fit(pa.Table.from_pandas(table), y)
+    np.testing.assert_array_equal(
+        arrow.predict_proba(pa.Table.from_pandas(table)), model.predict_proba(table)
+    )
 
-    def test_numbers_as_column_names(self):
-        X = pd.DataFrame(np.random.default_rng(0).normal(size=(40, 2)))
-        y = (X[0] > 0).astype(int)
-        assert classifier().fit(X, y).score(X, y) > 0.9
+
+def test_an_unseen_category_is_missing(table, y):
+    model = classifier().fit(table, y)
+    unseen, missing = table.assign(town="east"), table.assign(town=None)
+    np.testing.assert_array_equal(model._raw(unseen), model._raw(missing))
+
+
+def test_columns_in_another_order_are_refused(table, y):
+    model = classifier().fit(table, y)
+    with pytest.raises(ValueError, match="same order"):
+        model.predict(table[["town", "income", "open"]])
+
+
+def test_y_is_no_name(table):
+    with pytest.raises(errors.InputError, match="y names a column") as caught:
+        classifier().fit(table, "town")
+    assert caught.value.fix
+
+
+def test_numbers_as_column_names():
+    X = pd.DataFrame(np.random.default_rng(0).normal(size=(40, 2)))
+    y = (X[0] > 0).astype(int)
+    assert classifier().fit(X, y).score(X, y) > 0.9
 
 
 def test_arguments_of_numpy_types_are_stored(tmp_path):

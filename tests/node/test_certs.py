@@ -199,16 +199,18 @@ def network(authority: CertificateAuthority, tmp_path_factory: pytest.TempPathFa
     directory = tmp_path_factory.mktemp("network")
     made = {
         name: authority.write_party(directory / name, name)
-        for name in ("platform", "tax", "outsider")
+        for name in ("platform", "tax", "outsider", "social_security")
     }
-    hub = Hub("grpc+tls://127.0.0.1:0", tls_of(made["platform"], "platform"), ["platform", "tax"])
+    admitted = ["platform", "tax", "social_security"]
+    hub = Hub("grpc+tls://127.0.0.1:0", tls_of(made["platform"], "platform"), admitted)
     yield uri_of(hub.port), made
     assert hub.stop()
 
 
 def test_a_good_party_connects_and_an_outsider_does_not(network):
     uri, made = network
-    connect(uri, tls_of(made["tax"]))
+    for name in ("tax", "social_security"):
+        connect(uri, tls_of(made[name], name))
     outsider = tls_of(made["outsider"], "outsider")
     for call in (connect, lambda u, t: hub_status(u, t, "platform")):
         with pytest.raises(AuthenticationError, match="does not admit outsider") as caught:

@@ -86,7 +86,7 @@ def test_rows_outside_the_providers_slots_read_zero(hide):
     choices = np.full((2, n), no_slot(hide), np.uint8)
     choices[1] = 7
     everything = np.ones(n, np.bool_)
-    owned = [{slot: everything for slot in (0, 3)}, {slot: everything for slot in (0, 3)}]
+    owned = [dict.fromkeys((0, 3), everything)] * 2
     (bits,) = run_in_process(roles([(choices, owned)], n, hide))["platform"]
     assert not bits.any()
 
@@ -215,7 +215,7 @@ def test_hostile_messages_are_refused(case):
 
 def test_after_a_failed_check_the_transfers_stay_closed():
     rng = np.random.default_rng(6)
-    choices, owned = level(rng, 1, 50, True, [0])
+    choices, _ = level(rng, 1, 50, True, [0])
     held = []
 
     async def client():

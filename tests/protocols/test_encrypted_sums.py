@@ -161,7 +161,7 @@ def test_every_preset_is_acceptable_for_any_number_of_rows():
 
 BAD_PROFILES = {
     "no flood": {"flood_bits": 1},
-    "little flood": {"flood_bits": 45},
+    "little flood": {"flood_bits": 42},
     "large numbers": {"plain_bits": 43, "answer_bits": 53, "flood_bits": 48},
     "large numbers in the larger ring": {
         "degree": 8192,

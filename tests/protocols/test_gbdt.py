@@ -11,12 +11,13 @@ from fedcredit.protocols.forest import ForestParams, ProviderShare
 from fedcredit.protocols.gbdt_provider import ProviderLimits
 from fedcredit.stats.tree_params import TreeParams
 from fedcredit.stats.trees import LEAF
-from fedcredit.wire import run_in_process
+from fedcredit.wire import Transcript, run_in_process
 from tests.support.joint_gbdt import (
     LAYOUTS,
     Checkpoints,
     as_forest,
     assert_same_forest,
+    first_columns,
     make_case,
     roles,
     run_until,
@@ -96,8 +97,8 @@ def test_a_tree_that_uses_no_column_of_a_provider(hide):
 
 @MODES
 def test_validation_rows_and_early_stopping(hide):
-    case = synthetic("one provider", n=800, n_estimators=40, learning_rate=1.0, seed=4)
-    held = np.random.default_rng(0).random(800) < 0.3
+    case = synthetic("one provider", n=500, n_estimators=40, learning_rate=1.0, seed=4)
+    held = np.random.default_rng(0).random(500) < 0.3
     case = case.but(is_train=~held, early_stopping_rounds=3, hide_membership=hide)
     joint = assert_joint_is_pooled(case, splits=10)
     losses, kept = joint.state.valid_loss, len(joint.state.trees)
@@ -121,7 +122,7 @@ def test_validation_rows_teach_nothing():
 
 @MODES
 def test_squared_error(hide):
-    case = synthetic(weighted=True, hide_membership=hide, objective="regression", n_estimators=4)
+    case = synthetic(weighted=True, hide_membership=hide, objective="regression", n_estimators=3)
     case = case.but(y=case.y * 3 + np.random.default_rng(5).normal(size=len(case.y)))
     joint = assert_joint_is_pooled(case, splits=20)
     assert joint.state.init_score == np.average(case.y, weights=case.weight)
@@ -176,7 +177,7 @@ def test_trees_without_a_split(hide):
 
 @MODES
 def test_a_cap_on_splits_per_feature(hide):
-    case = synthetic(n_estimators=6, hide_membership=hide)
+    case = synthetic(n=600, n_estimators=5, hide_membership=hide)
     free, capped = train(case), train(case.but(split_cap=2))
     assert_shares_fit(case, capped)
 
@@ -232,8 +233,7 @@ def test_parameters_out_of_range_are_refused():
 
 
 def interrupted(hide):
-    tree = TreeParams(max_depth=2)
-    return synthetic("one provider", n=300, n_estimators=3, tree=tree, hide_membership=hide)
+    return first_columns(3, hide_membership=hide)
 
 
 def resume(case, kept):
@@ -241,11 +241,9 @@ def resume(case, kept):
 
 
 def count_messages(case):
-    low = 0
-    for step in (64, 8, 1):
-        while run_until(roles(case), low + step) is None:
-            low += step
-    return low + 1
+    transcript = Transcript()
+    train(case, transcript)
+    return sum(entry.messages for entry in transcript.counts.values())
 
 
 def check_cuts(case, cuts):
@@ -264,7 +262,7 @@ def test_a_run_that_is_cut_goes_on(hide):
     case = interrupted(hide)
     messages = count_messages(case)
     assert messages > 30
-    check_cuts(case, range(1, messages, 5))
+    check_cuts(case, range(1, messages, 6))
 
 
 @pytest.mark.slow
@@ -272,7 +270,7 @@ def test_a_run_that_is_cut_goes_on(hide):
 def test_a_run_that_is_cut_anywhere_goes_on(hide):
     case = interrupted(hide)
     check_cuts(case, range(count_messages(case)))
-    two = synthetic(n=300, n_estimators=3, tree=TreeParams(max_depth=2), hide_membership=hide)
+    two = case.but(owners=(1, 1, 2))
     check_cuts(two, range(count_messages(two)))
 
 
@@ -288,7 +286,7 @@ def test_a_run_that_is_cut_again_and_again():
 
 def test_samples_are_drawn_alike_after_an_interruption():
     case = interrupted(True).but(subsample=0.5, colsample=0.5, precision="packed", n_estimators=4)
-    held = np.arange(300) % 5 == 0
+    held = np.arange(len(case.y)) % 5 == 0
     case = case.but(is_train=~held, early_stopping_rounds=2)
     kept = Checkpoints()
     run_until(roles(case, kept), 40)
@@ -301,11 +299,7 @@ def two_trees():
     """Checkpoints after two of three trees, and the forest of an undisturbed run."""
     case = interrupted(True)
     kept = Checkpoints()
-    limit = 20
-    while len(kept.state.trees) < 2 or kept.shares["tax"].n_trees < 2:
-        kept = Checkpoints()
-        limit += 1
-        run_until(roles(case, kept), limit)
+    run_in_process(roles(case.but(n_estimators=2), kept))
     return case, kept, train(case)
 
 

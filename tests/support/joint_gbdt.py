@@ -293,6 +293,13 @@ def assert_same_forest(one: Forest, other: Forest) -> None:
     assert one.state.valid_loss == other.state.valid_loss
 
 
+def first_columns(n_trees, **params):
+    """A job of a few columns and bins, for tests that run it many times."""
+    X, y, _ = population(200, 10)
+    params = {"tree": TreeParams(max_depth=2), "max_bins": 6} | params
+    return make_case(X[:, [0, 2, 4, 8]], y, (2, 2), n_estimators=n_trees, **params)
+
+
 def run_until(made, limit):
     """Run the roles and cut every connection after ``limit`` messages.
 

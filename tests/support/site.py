@@ -1,0 +1,101 @@
+"""A federation of real processes in one directory: SME firms, a hub, two providers."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from fedcredit.cli.init import write_federation
+from fedcredit.datasets import VerticalData, load
+from fedcredit.models.federation import Federation
+from fedcredit.node.config import load_config
+from fedcredit.node.connect import open_federation
+from fedcredit.node.processes import ManagedProcess, running_federation, start_process
+
+PLATFORM = "platform"
+FEDCREDIT = [sys.executable, "-m", "fedcredit"]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Site:
+    """The directory of a federation and the processes that run in it."""
+
+    def __init__(self, directory: Path, data: VerticalData) -> None:
+        self.directory, self.data = directory, data
+        self.running: dict[str, ManagedProcess] = {}
+
+    @property
+    def providers(self) -> list[str]:
+        return list(self.data.providers)
+
+    def config(self, party: str) -> Path:
+        return self.directory / party / f"{party}.toml"
+
+    def state(self, party: str) -> Path:
+        return self.directory / party / "state"
+
+    def impatient(self, seconds: float) -> Path:
+        """Return a configuration of the platform with a short absence timeout."""
+        text = self.config(PLATFORM).read_text() + f"\n[session]\nabsence_timeout = {seconds}\n"
+        path = self.config(PLATFORM).with_name("impatient.toml")
+        path.write_text(text)
+        return path
+
+    def connect(self, config: Path | None = None, **callbacks: Callable[..., None]) -> Federation:
+        return open_federation(load_config(config or self.config(PLATFORM)), **callbacks)
+
+    @contextlib.contextmanager
+    def run(self) -> Iterator[Site]:
+        with running_federation(self.directory, PLATFORM, self.providers) as self.running:
+            yield self
+
+    def start(self, name: str) -> ManagedProcess:
+        """Start the hub or a provider; it need not be ready yet."""
+        words = ["hub", "start"] if name == "hub" else ["party", "start"]
+        config = self.config(PLATFORM if name == "hub" else name)
+        process = start_process(name, [*words, str(config)], self.directory / f"{name}.log")
+        self.running[name] = process
+        return process
+
+    def end(self, name: str, number: int = signal.SIGKILL) -> int:
+        """End a process by a signal and wait for it; return its code."""
+        managed = self.running[name]
+        managed.process.send_signal(number)
+        code = managed.process.wait(30)
+        managed.stop()
+        return code
+
+    def restart(self, name: str, number: int = signal.SIGKILL) -> None:
+        """End a process and start it again, not waiting until it is ready."""
+        self.end(name, number)
+        self.start(name)
+
+
+def make_site(directory: Path, *, rows: int, seed: int = 1) -> Site:
+    """Write tables, certificates and configurations; start nothing."""
+    data = load("sme", n=rows, seed=seed)
+    tables = {}
+    for party, table in data.parties.items():
+        (directory / party).mkdir(parents=True)
+        tables[party] = directory / party / f"{party}.parquet"
+        table.to_parquet(tables[party], index=False)
+    write_federation(
+        directory,
+        platform=PLATFORM,
+        tables=tables,
+        label=data.label,
+        id_column=data.key,
+        id_kind="uscc",
+        port=free_port(),
+        categorical=data.categorical,
+    )
+    return Site(directory, data)

@@ -1,0 +1,68 @@
+"""What the README tells a newcomer to do can be done, and what it links to is there."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from fedcredit import datasets
+from fedcredit.cli.main import cli
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+# Commands in consoles and in running text, continued lines joined.
+COMMANDS = re.findall(
+    r"(?:^\$ |`)(fedcredit [^`\n]*)", README.replace("\\\n", " "), flags=re.MULTILINE
+)
+
+
+def test_links_lead_somewhere():
+    targets = [t for t in re.findall(r"\]\(([^)#\s]+)", README) if not t.startswith("https://")]
+    assert len(targets) > 10
+    assert [target for target in targets if not (ROOT / target).exists()] == []
+
+
+def test_the_python_example_runs(tmp_path):
+    (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    search = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": search},
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "match rate" in done.stdout
+    assert "Joint model against the platform alone" in done.stdout
+    assert "<svg" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("line", sorted(set(COMMANDS)))
+def test_commands_and_their_options_exist(line):
+    command, context = cli, click.Context(cli)
+    for word in line.split()[1:]:
+        if word.startswith("-"):
+            known = {option for p in command.get_params(context) for option in p.opts}
+            assert word in known
+        elif isinstance(command, click.Group):
+            command = command.get_command(context, word)
+            assert command is not None, word
+
+
+def test_the_tour_is_there():
+    used = {" ".join(line.split()[1:3]) for line in COMMANDS}
+    for step in ("init pilot", "hub start", "party start", "demo"):
+        assert step in used
+    assert {"train", "predict", "status"} <= {line.split()[1] for line in COMMANDS}
+
+
+def test_every_data_set_is_listed():
+    listed = re.findall(r"^\| `([\w-]+)` \|", README, flags=re.MULTILINE)
+    assert sorted(listed) == sorted(datasets.DATASETS)
