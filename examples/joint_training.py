@@ -30,7 +30,7 @@ from pathlib import Path
 import fedcredit as fc
 from fedcredit.models.report import TrainingReport
 
-PARAMETERS = {"n_estimators": 12, "max_depth": 3, "learning_rate": 0.2, "random_state": 0}
+PARAMETERS = {"n_estimators": 10, "max_depth": 3, "learning_rate": 0.25, "random_state": 0}
 
 
 def train(seed: int = 3) -> TrainingReport:

@@ -65,11 +65,12 @@ def test_joint_training(tmp_path):
     printed = run("joint_training", page)
     auc = re.search(r"AUC +on test rows: platform alone (0\.\d+), joint (0\.\d+)", printed)
     alone, joint = map(float, auc.groups())
-    assert 0.5 < alone < 0.85
-    assert 0.6 < joint < 0.95
+    # Over alignments (each orders the rows anew) 0.77 with a deviation of 0.02; alone 0.65.
+    assert 0.5 < alone < joint
+    assert 0.67 < joint < 0.9
     megabytes = [float(size) for size in re.findall(r"train +[\d.]+ s +([\d.]+) MB", printed)]
-    assert len(megabytes) == 2
-    assert megabytes[0] > 1 > megabytes[1]  # the joint model, and the platform's own
+    assert megabytes[0] > 1  # the joint model's ciphertexts
+    assert all(size < 0.1 for size in megabytes[1:])  # the platform's own model needs none
     assert "<svg" in page.read_text(encoding="utf-8")
     assert str(page) in printed
 

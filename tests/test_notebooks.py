@@ -121,7 +121,7 @@ def test_joint_training_aligns_and_refuses(joint):
 def test_joint_training_ranks_better_than_the_platform_can_alone(joint):
     (shown,) = outputs(joint, "check-auc")
     # Over alignments (each orders the rows anew) 0.77 with a deviation of 0.01; alone 0.69.
-    assert float(re.search(r"AUC +(0\.\d+)", text(shown))[1]) > 0.72
+    assert float(re.search(r"AUC +(0\.\d+)", text(shown))[1]) > 0.71
     (shown,) = outputs(joint, "check-summary")
     assert "Joint model against the platform alone, test rows" in text(shown)
 
@@ -145,9 +145,12 @@ def test_joint_training_draws_every_figure_and_writes_its_page(joint):
 
 
 @pytest.mark.timeout(600)
-def test_joint_training_lists_what_the_bureau_received(joint):
+def test_joint_training_lists_what_bureau_and_platform_received(joint):
     (shown,) = outputs(joint, "check-wire")
     listed = text(shown)
     assert "sums.chunk" in listed
     assert "the numbers are encrypted" in listed
     assert "sums.reply" not in listed  # that is for the platform
+    (shown,) = outputs(joint, "check-wire-platform")
+    assert "sums.reply" in text(shown)
+    assert "directions.masked" in text(shown)

@@ -118,7 +118,7 @@ class _Bars:
         self._phase = phase
         self._bars = Progress(
             SpinnerColumn(finished_text="[green]✓[/]"),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description:<7}"),
             BarColumn(bar_width=20),
             _Done(),
             _Rate(),

@@ -15,11 +15,11 @@ import numpy as np
 from rich.console import Console
 
 from fedcredit.cli.align import print_match
-from fedcredit.cli.bars import federation_bars
+from fedcredit.cli.bars import CONSOLE, federation_bars
 from fedcredit.cli.init import write_federation
 from fedcredit.cli.output import human_bytes, json_option, print_json, print_table
 from fedcredit.cli.platform import open_platform
-from fedcredit.cli.train import report_figures
+from fedcredit.cli.train import report_figures, write_report
 from fedcredit.datasets import DATASETS, load
 from fedcredit.node.processes import running_federation
 
@@ -84,7 +84,7 @@ def demo(
         )
         providers = list(vertical.providers)
         with (
-            running_federation(directory, _PLATFORM, providers),
+            _running(directory, providers),
             open_platform(directory / _PLATFORM / f"{_PLATFORM}.toml") as (_, federation),
             federation_bars(federation),
         ):
@@ -96,12 +96,22 @@ def demo(
             )
             report = model.fit(train, vertical.label).report(test)
         target = (keep or Path.cwd()) / "fedcredit-demo-report.html"
-        report.to_html(target)
+        write_report(report, target)
     seconds = time.perf_counter() - begin
     if as_json:
         print_json({**report_figures(report), "wall_seconds": seconds, "report": str(target)})
         return
     _conclude(report, seconds, target)
+
+
+@contextlib.contextmanager
+def _running(directory: Path, providers: list[str]) -> Iterator[None]:
+    """Run the hub and the providers; a terminal shows what is waited for."""
+    with contextlib.ExitStack() as stack:
+        with CONSOLE.status(f"starting the hub, {', '.join(providers)}"):
+            stack.enter_context(running_federation(directory, _PLATFORM, providers))
+        yield
+        stack.enter_context(CONSOLE.status("stopping"))
 
 
 @contextlib.contextmanager

@@ -5,16 +5,16 @@ of ciphertexts decrypt to sums (P. Paillier, "Public-Key Cryptosystems Based on 
 Residuosity Classes", EUROCRYPT 1999).  Key generation and decryption are those of `phe
 <https://python-paillier.readthedocs.io>`_, the powers those of GMP.
 
-phe 1.5.0 decrypts whatever it is given, and two kinds of numbers give its key away: the decryption
-of 0 is ``1 / (p + q)`` modulo n, and a number that shares a factor with n is one.  Everything that
-comes from outside therefore passes :meth:`PaillierModulus.read`.
+phe 1.5.0 decrypts whatever it is given, and gives its key away: to 0 and to any multiple of n it
+answers ``1 / (p + q)`` modulo n.  Everything that comes from outside therefore passes
+:meth:`PaillierModulus.read`, which lets only units modulo ``n^2`` through.
 
-A modulus from outside is checked as well.  If a prime divided both n and phi(n), ``r^n`` would not
-reach every n-th residue and a product re-randomised with it would still tell of its factors, so the
-owner proves that there is none: n has no prime factor below 6370, and eleven numbers derived from n
-have n-th roots modulo n (S. Goldberg, L. Reyzin, O. Sagga, F. Baldimtsi, "Efficient Noninteractive
-Certification of RSA Moduli and Beyond", ASIACRYPT 2019, section 3.2; soundness ``6370^-11``, below
-``2^-138``).
+A modulus from outside is checked as well.  If a prime divided both n and phi(n), there would be
+more cosets of the n-th residues than the n plaintexts, and the coset of a product, which no ``r^n``
+changes, could tell more of its factors than their sum.  So the owner proves that there is no such
+prime: n has no prime factor below 6370, and eleven numbers derived from n have n-th roots modulo n
+(S. Goldberg, L. Reyzin, O. Sagga, F. Baldimtsi, "Efficient Noninteractive Certification of RSA
+Moduli and Beyond", ASIACRYPT 2019, section 3.2; soundness ``6370^-11``, below ``2^-138``).
 
 ``phe`` and ``gmpy2`` come with the extra ``paillier`` and are loaded when first needed.
 """
@@ -53,6 +53,7 @@ def _library(name: str) -> Any:
     except ImportError:
         raise ConfigError(
             f"the Paillier backend needs the package {name}, which is not installed.",
+            step="encrypted sums",
             fix='install the extra "paillier": pip install "fedcredit[paillier]"',
         ) from None
 
@@ -225,7 +226,7 @@ class PaillierSecret:
         return b"".join(int(number).to_bytes(size, "big") for number in (n, *roots))
 
     def _zeros(self, count: int, threads: int) -> list[Any]:
-        """Give fresh encryptions of zero, four times as fast as without the factors."""
+        """Give fresh encryptions of zero, three to four times as fast as without the factors."""
         mpz, p, q = _library("gmpy2").mpz, self._p, self._q
         x = [mpz(1 + secrets.randbelow(int(p - 1))) for _ in range(count)]
         y = [mpz(1 + secrets.randbelow(int(q - 1))) for _ in range(count)]

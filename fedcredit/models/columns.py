@@ -209,6 +209,8 @@ def _text(column: pd.Series) -> pd.Series:
 
 def _numbers(column: pd.Series, name: str, party: str) -> npt.NDArray[np.float64]:
     try:
+        if pd.api.types.is_complex_dtype(column.dtype):
+            raise TypeError
         values = column.to_numpy(dtype=np.float64, na_value=np.nan)
     except (TypeError, ValueError):
         raise InputError(

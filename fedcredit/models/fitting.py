@@ -146,8 +146,8 @@ def row_values(frame: FederatedFrame, values: Any, what: str) -> npt.NDArray[Any
 
 def _plain(values: Any) -> npt.NDArray[Any]:
     """Return a numpy array; nullable numbers and bools become floats if any is missing."""
-    dtype = getattr(values, "dtype", None)
-    if isinstance(dtype, pd.api.extensions.ExtensionDtype) and getattr(dtype, "_is_numeric", False):
+    types = pd.api.types
+    if types.is_extension_array_dtype(values) and types.is_numeric_dtype(values):
         if pd.isna(values).any():
             return np.asarray(values.to_numpy(np.float64, na_value=np.nan))
         return np.asarray(values.to_numpy())

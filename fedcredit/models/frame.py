@@ -40,6 +40,10 @@ class FederatedFrame:
         Rows, blanks, duplicates, invalid, unusable, matched per party.
     columns : list of str
         ``"party.column"`` of every party.
+    platform : pandas.DataFrame
+        The platform's own columns of these rows.
+    ids : pandas.Series
+        The platform's ids of these rows, for instance to write scores against.
     """
 
     def __init__(

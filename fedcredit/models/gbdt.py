@@ -58,13 +58,17 @@ class VerticalGBDTClassifier(ClassifierMixin, BaseVerticalGBDT):
         Encrypted-sum profile: few-bit gradients, 17-bit gradients, or the larger ring with the
         smallest statistical distance.
     backend : {"bfv", "paillier"}
-        Homomorphic scheme of the sums. Paillier is a slow reference, for small data: about 2.5 ms
-        for every row of every summed node, and half a kilobyte. It gives the same trees, takes
-        neither ``precision="high"`` nor ``block``, and needs the extra ``paillier``.
+        Homomorphic scheme of the sums. Paillier is a slow reference for small data: about 2.5 ms
+        and half a kilobyte for every row of a tree and every node that is summed, twice that with
+        ``precision="exact"``. It gives the same trees, takes neither ``precision="high"`` nor
+        ``block``, and needs the extra ``paillier``.
     gradient_bits : int, default 8
         Bits of a packed gradient, with stochastic rounding.
     block : int, optional
-        Rows per ciphertext; a larger block means fewer bytes and more provider work.
+        Rows per ciphertext. A larger block means fewer bytes and more provider work; by default
+        the cost model chooses.
+    mbit_per_second : float, default 1000.0
+        Speed of the platform's link, for the cost model.
     random_state : int, optional
 
     Attributes
@@ -73,6 +77,8 @@ class VerticalGBDTClassifier(ClassifierMixin, BaseVerticalGBDT):
     n_estimators_ : int
         Trees kept.
     feature_importances_ : ndarray
+    plan_ : list of TreeEstimate
+        What a tree was expected to cost by block size; ``params_.block`` is what was chosen.
     model_id_ : str
         Names the model at every party.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import secrets
@@ -69,6 +70,7 @@ class BaseVerticalGBDT(BaseEstimator):
         backend: str = "bfv",
         gradient_bits: int = 8,
         block: int | None = None,
+        mbit_per_second: float = 1000.0,
         random_state: int | None = None,
     ) -> None:
         self.n_estimators = n_estimators
@@ -91,6 +93,7 @@ class BaseVerticalGBDT(BaseEstimator):
         self.backend = backend
         self.gradient_bits = gradient_bits
         self.block = block
+        self.mbit_per_second = mbit_per_second
         self.random_state = random_state
 
     # ---------------------------------------------------------------------- fitting
@@ -164,15 +167,17 @@ class BaseVerticalGBDT(BaseEstimator):
         )
         self.model_id_ = resume or secrets.token_hex(8)
         job.begin(self.model_id_, resume=resume is not None)
-        state, self.pooled_, self.tree_costs_ = job.train(self.model_id_)
+        training = job.train(self.model_id_)
+        self.pooled_, self.tree_costs_, self.plan_ = training.pooled, training.trees, training.plan
         if frame is X:
             self.n_features_in_ = len(frame.columns) - len(exclude)
         self.federation_, self.platform_ = frame.federation, frame.federation.platform
-        self.own_, self.params_, self.providers_ = own, params, job.providers
+        self.own_, self.providers_ = own, job.providers
+        self.params_ = dataclasses.replace(params, block=training.block)
         self.target_ = y if isinstance(y, str) else "y"
         self.train_rows_ = rows
-        self.n_estimators_ = len(state.trees)
-        self.state_ = state
+        self.n_estimators_ = len(training.state.trees)
+        self.state_ = training.state
         job.finish(self.model_id_, self._stored().to_bytes())
         return self
 
@@ -375,7 +380,7 @@ class BaseVerticalGBDT(BaseEstimator):
                 model.classes_ = np.array(extra["classes"], np.dtype(extra["classes_type"]))
             model.params_ = forest_params(model)
         model.n_estimators_ = len(state.trees)
-        model.tree_costs_ = []
+        model.tree_costs_, model.plan_ = [], []
         if federation is not None:
             model.federation_ = federation
         model.state_ = state

@@ -7,6 +7,7 @@ import hashlib
 import json
 import secrets
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fedcredit.errors import InputError
@@ -15,12 +16,13 @@ from fedcredit.models.fitting import Columns, JobRows, OwnFeatures
 from fedcredit.models.report import TreeCost
 from fedcredit.models.shares import StoredForest
 from fedcredit.models.store import Store
+from fedcredit.protocols.cost import TreeEstimate
 from fedcredit.protocols.forest import ForestParams, ForestState, LabelData, PooledFeatures
 from fedcredit.protocols.gbdt import ForestHooks, train_label_holder
 from fedcredit.protocols.gbdt_messages import TrainJob
 from fedcredit.wire import Peers
 
-__all__ = ["MODEL", "ForestJob", "interrupted_seed"]
+__all__ = ["MODEL", "ForestJob", "Training", "interrupted_seed"]
 
 #: Kind under which a store holds finished models.
 MODEL = "model"
@@ -45,6 +47,28 @@ def interrupted_seed(store: Store, model_id: str) -> int:
         )
     _, _, extra = StoredForest.read(data).unpack()
     return int(extra["seed"])
+
+
+@dataclass
+class Training:
+    """What a training leaves besides its checkpoints.
+
+    Attributes
+    ----------
+    state : ForestState
+    pooled : PooledFeatures
+    trees : list of TreeCost
+    plan : list of TreeEstimate
+        What a tree was expected to cost by block size; empty if there was no choice.
+    block : int or None
+        The block size that was chosen.
+    """
+
+    state: ForestState
+    pooled: PooledFeatures
+    trees: list[TreeCost]
+    plan: list[TreeEstimate]
+    block: int | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +147,7 @@ class ForestJob:
         data = self.federation.store.get(_CHECKPOINT, model_id)
         return StoredForest.read(data).unpack()[0] if data is not None else ForestState()
 
-    def train(self, model_id: str) -> tuple[ForestState, PooledFeatures, list[TreeCost]]:
+    def train(self, model_id: str) -> Training:
         """Grow the forest from the last checkpoint on; see :meth:`begin`.
 
         A backend that opens the session anew makes the role again, which then reads the
@@ -136,6 +160,11 @@ class ForestJob:
         """
         federation = self.federation
         costs = _Costs(federation)
+        plan: list[TreeEstimate] = []
+        blocks = [self.params.block]
+
+        def planned(estimates: Sequence[TreeEstimate], chosen: TreeEstimate) -> None:
+            plan[:], blocks[:] = estimates, [chosen.block]
 
         def keep(state: ForestState, pooled: PooledFeatures) -> None:
             costs.tree_done(len(state.trees) - 1)
@@ -151,14 +180,14 @@ class ForestJob:
                 self.data,
                 self.params,
                 state,
-                ForestHooks(on_tree=keep, on_progress=federation.on_progress),
+                ForestHooks(keep, federation.on_progress, planned),
                 own_labels=[coder.name for coder in self.own.coders],
             )
 
         state, pooled = federation.run(
             role, providers=self.providers, job=f"train-{model_id}", phase="train"
         )
-        return state, pooled, costs.trees
+        return Training(state, pooled, costs.trees, plan, blocks[0])
 
     def finish(self, model_id: str, model: bytes) -> None:
         """Put the finished model in the place of its checkpoint."""

@@ -33,6 +33,7 @@ _REALS = (
     "subsample",
     "colsample_bytree",
     "validation_fraction",
+    "mbit_per_second",
 )
 
 
@@ -81,6 +82,7 @@ def forest_params(model: Any, seed: int | None = None) -> ForestParams:
             backend=model.backend,
             gradient_bits=model.gradient_bits,
             block=model.block,
+            mbit_per_second=model.mbit_per_second,
             seed=seed,
             early_stopping_rounds=model.early_stopping_rounds,
         )

@@ -100,7 +100,8 @@ def build_report(
         ],
         loss_name="log loss" if model._objective == "binary" else "mean squared error",
         importance=_importance(model),
-        phases=tuple(federation.phases),
+        # The platform's own model, which it is compared with, has sessions with nobody.
+        phases=tuple(p for p in federation.phases if p.bytes or not federation.providers),
         trees=tuple(model.tree_costs_),
     )
 

@@ -7,14 +7,15 @@ B depends on rows, bins, depth, the membership mode and the link; privacy does n
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from fedcredit.crypto.ntt import LANES
 from fedcredit.crypto.encsum_messages import SumAnswers
 from fedcredit.crypto.encsum_profile import SumProfile
+from fedcredit.crypto.ntt import LANES
 
-__all__ = ["BLOCKS", "TreeEstimate", "choose_block", "estimate_tree"]
+__all__ = ["BLOCKS", "TreeEstimate", "choose_block", "estimate_blocks", "estimate_tree"]
 
 #: Block sizes that are considered, at the ring degree 4096.
 BLOCKS = (256, 512, 1024, 2048)
@@ -111,6 +112,24 @@ def estimate_tree(
     link = max(up, down) * 8 / mbit_per_second
     wall = max(label, slowest / threads, link)
     return TreeEstimate(profile.block, up, down, label / 1e6, slowest / 1e6, wall / 1e6)
+
+
+def estimate_blocks(
+    profile_of: Callable[[int, int], Any], bins: Sequence[int], *, n_rows: int, **settings: Any
+) -> list[TreeEstimate]:
+    """Estimate one tree for every block size of :data:`BLOCKS`.
+
+    Parameters
+    ----------
+    profile_of : callable (rows, block)
+        Makes the profile.
+    bins, n_rows, **settings
+        See :func:`estimate_tree`.
+    """
+    return [
+        estimate_tree(profile_of(n_rows, block), bins, n_rows=n_rows, **settings)
+        for block in BLOCKS
+    ]
 
 
 def choose_block(estimates: Sequence[TreeEstimate]) -> TreeEstimate:

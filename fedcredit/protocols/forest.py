@@ -50,6 +50,7 @@ class ForestParams:
     in one plaintext), ``"exact"`` (17 bits, two plaintexts) or ``"high"`` (packed at the larger
     ring, with a smaller statistical distance). ``backend`` is the scheme: ``"bfv"``, or
     ``"paillier"`` as a slow reference without ``"high"`` and ``block``, which are of BFV's ring.
+    Without ``block``, the cost model chooses it for a link of ``mbit_per_second``.
     """
 
     objective: Objective = "binary"
@@ -63,10 +64,13 @@ class ForestParams:
     backend: Backend = "bfv"
     gradient_bits: int = 8
     block: int | None = None
+    mbit_per_second: float = 1000.0
     seed: int = 0
     early_stopping_rounds: int | None = None
 
     def __post_init__(self) -> None:
+        if not 0 < self.mbit_per_second < np.inf:
+            raise InputError("mbit_per_second is positive.", step="train: parameters")
         for name in ("learning_rate", "subsample", "colsample"):
             value = getattr(self, name)
             if not (0 < value <= 1 or (name == "learning_rate" and 0 < value < np.inf)):
@@ -92,18 +96,24 @@ class ForestParams:
                 fix="use more, shallower trees",
             )
 
-    def profile(self, n_rows: int) -> AnyProfile:
-        """Return the encrypted-sum parameters for ``n_rows`` rows."""
+    @property
+    def block_is_free(self) -> bool:
+        """Whether the rows per ciphertext are to be chosen by the cost model."""
+        return self.backend == "bfv" and self.precision != "high" and self.block is None
+
+    def profile(self, n_rows: int, block: int | None = None) -> AnyProfile:
+        """Return the encrypted-sum parameters for ``n_rows`` rows; ``block`` if none is set."""
+        block = self.block if self.block is not None else block
         if self.backend == "paillier":
             if self.precision == "exact":
                 return PaillierProfile.exact(n_rows, value_bits=18)
             return PaillierProfile.packed(n_rows)
         if self.precision == "exact":
             # Hessians have 17 bits without a sign, so 18 with one.
-            return SumProfile.exact(n_rows, self.block, value_bits=18)
+            return SumProfile.exact(n_rows, block, value_bits=18)
         if self.precision == "high":
-            return SumProfile.high_assurance(n_rows, self.block)
-        return SumProfile.packed(n_rows, self.block)
+            return SumProfile.high_assurance(n_rows, block)
+        return SumProfile.packed(n_rows, block)
 
     def quantiser(self) -> Quantiser:
         """Return the rounding of gradients and hessians that the precision calls for."""

@@ -58,6 +58,7 @@ from fedcredit.crypto.encsum_keyholder import check_totals
 from fedcredit.crypto.encsum_pairs import decode_pair, encode_pair
 from fedcredit.errors import CiphertextError, InputError, PeerProtocolError
 from fedcredit.protocols.blame import blamed_on
+from fedcredit.protocols.cost import TreeEstimate, choose_block, estimate_blocks
 from fedcredit.protocols.directions import DirectionsClient, no_slot
 from fedcredit.protocols.encrypted_sums import SumClient
 from fedcredit.protocols.forest import (
@@ -107,10 +108,13 @@ class ForestHooks:
     on_tree : callable (state, pooled features)
         After every tree; the place to write a checkpoint.
     on_progress : callable (step, done, total)
+    on_plan : callable (estimates, chosen)
+        Once, when the block size is chosen: what a tree costs by block size.
     """
 
     on_tree: Callable[[ForestState, PooledFeatures], None] = _nothing
     on_progress: Callable[[str, int, int], None] = _nothing
+    on_plan: Callable[[Sequence[TreeEstimate], TreeEstimate], None] = _nothing
 
 
 async def train_label_holder(
@@ -165,7 +169,7 @@ class _LabelHolder:
         self.pooled = PooledFeatures()
         self.n = len(data.y)
         self.vectors = 2 if params.precision == "exact" else 1
-        self.sums = SumClient(params.profile(self.n)) if peers else None
+        self.sums: SumClient | None = None
         self.directions = {
             name: DirectionsClient(peer, hide_membership=params.hide_membership)
             for name, peer in peers.items()
@@ -188,7 +192,8 @@ class _LabelHolder:
         if start == 0:
             state = self._initial_state()
         await self.peers.broadcast(TrainStart(start))
-        if self.sums is not None:
+        if self.peers:
+            self.sums = SumClient(self.params.profile(self.n, self._block()))
             await self.sums.open(self.peers)
         for name, client in self.directions.items():
             await client.open(self.jobs[name].salt + name.encode())
@@ -205,6 +210,24 @@ class _LabelHolder:
             state = state.best()
         await self._end(state)
         return state, self.pooled
+
+    def _block(self) -> int | None:
+        """Choose the rows per ciphertext by the cost model, unless they are given."""
+        if not self.params.block_is_free:
+            return self.params.block
+        bins = [sum(self.pooled.infos[f].n_bins for f in self.pooled.of(n)) for n in self.peers]
+        estimates = estimate_blocks(
+            self.params.profile,
+            [total for total in bins if total],
+            n_rows=self.n,
+            depth=self.params.tree.max_depth,
+            vectors=self.vectors,
+            hide_membership=self.params.hide_membership,
+            mbit_per_second=self.params.mbit_per_second,
+        )
+        chosen = choose_block(estimates)
+        self.hooks.on_plan(estimates, chosen)
+        return chosen.block
 
     def _initial_state(self) -> ForestState:
         train = self.data.is_train

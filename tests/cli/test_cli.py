@@ -21,7 +21,7 @@ import fedcredit
 from fedcredit import errors
 from fedcredit.cli.failures import exit_code
 from fedcredit.cli.main import COMMANDS, cli
-from fedcredit.cli.output import human_bytes, progress
+from fedcredit.cli.output import human_bytes
 from fedcredit.node.config import load_config
 
 
@@ -186,13 +186,7 @@ def test_commands_refuse_another_roles_file(tmp_path: Path, tables):
     assert "needs a provider's" in result.stderr
 
 
-def test_progress_counts_from_any_thread():
-    with progress("align", total=10, unit="rows", show=False) as tracker:
-        tracker.advance(4)
-        tracker.update(done=9, total=12, wire_bytes=2_500_000, description="train")
-        (task,) = tracker._bars.tasks
-        assert (task.completed, task.total, task.description) == (9, 12, "train")
-        assert task.fields == {"unit": "rows", "bytes": 2_500_000}
+def test_bytes_in_units_of_three_digits():
     assert [human_bytes(n) for n in (0, 999, 2_500_000, 7.2e12)] == [
         "0 B",
         "999 B",

@@ -185,9 +185,8 @@ BY_MODE = {
         ),
     },
 }
-CASES = [(True, name) for name in (*LABEL_HOLDER, *BY_MODE[True])] + [
-    (False, name) for name in (*LABEL_HOLDER, *BY_MODE[False])
-]
+CASES = [(True, name) for name in (*LABEL_HOLDER, *BY_MODE[True])]
+CASES += [(False, name) for name in BY_MODE[False]]
 
 
 @functools.cache
@@ -270,9 +269,8 @@ PROVIDER_BY_MODE = {
         "directions too long": ("directions.open", lambda m: Directions(longer(m.bits))),
     },
 }
-PROVIDER_CASES = [
-    (hide, name) for hide in (True, False) for name in (*PROVIDER, *PROVIDER_BY_MODE[hide])
-]
+PROVIDER_CASES = [(True, name) for name in (*PROVIDER, *PROVIDER_BY_MODE[True])]
+PROVIDER_CASES += [(False, name) for name in PROVIDER_BY_MODE[False]]
 
 
 @pytest.mark.parametrize(("hide", "name"), PROVIDER_CASES)

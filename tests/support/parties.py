@@ -46,6 +46,14 @@ def tables(n=240, seed=0, shuffle=True):
     return parts, pooled
 
 
+def tables_with_target(**options):
+    """The same tables with a target for regression and weights at the platform."""
+    parts, pooled = tables(**options)
+    extra = pooled[["id", "amount", "weight"]]
+    parts["platform"] = parts["platform"].merge(extra, on="id", validate="one_to_one")
+    return parts, pooled
+
+
 def federation(parts, policy=OPEN, **options):
     """Simulate the parties of `tables`."""
     return fc.simulate(**parts, policy=policy, threads=1, **options)
@@ -60,6 +68,11 @@ def classifier(**options):
 def regressor(**options):
     settings = {"n_estimators": 2, "max_depth": 2, "min_child_samples": 5, "random_state": 0}
     return fc.VerticalGBDTRegressor(**(settings | options))
+
+
+def quick(**options):
+    """Without providers, where only the platform's part is of interest."""
+    return classifier(**({"n_estimators": 1, "features": ["age", "debt"]} | options))
 
 
 def same_trees(one, other):

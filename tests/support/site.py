@@ -80,18 +80,23 @@ class Site:
         self.start(name)
 
 
+def sme_tables(directory: Path, *, rows: int, seed: int) -> tuple[VerticalData, dict[str, Path]]:
+    """Write one Parquet file per party; return the data and the files."""
+    data = load("sme", n=rows, seed=seed)
+    files = {}
+    for party, table in data.parties.items():
+        files[party] = directory / f"{party}.parquet"
+        table.to_parquet(files[party], index=False)
+    return data, files
+
+
 def make_site(directory: Path, *, rows: int, seed: int = 1) -> Site:
     """Write tables, certificates and configurations; start nothing."""
-    data = load("sme", n=rows, seed=seed)
-    tables = {}
-    for party, table in data.parties.items():
-        (directory / party).mkdir(parents=True)
-        tables[party] = directory / party / f"{party}.parquet"
-        table.to_parquet(tables[party], index=False)
+    data, files = sme_tables(directory, rows=rows, seed=seed)
     write_federation(
         directory,
         platform=PLATFORM,
-        tables=tables,
+        tables=files,
         label=data.label,
         id_column=data.key,
         id_kind="uscc",

@@ -429,40 +429,40 @@ def learned_tables(report: TrainingReport) -> tuple[Table, ...]:
 
 
 def learned_summary(report: TrainingReport) -> Table | None:
-    """Who learned what in short: one line per recipient and clause, senders taken together."""
+    """Who learned what in short: one line per recipient and protocol."""
     lines: dict[tuple[str, str], list[WireCount]] = {}
     for row in report.wire or ():
-        clause = row.reveals or _UNSTATED
-        if clause.startswith(_NOTHING):
-            clause = _NOTHING
-        lines.setdefault((row.recipient, clause), []).append(row)
+        lines.setdefault((row.recipient, row.kind.partition(".")[0]), []).append(row)
     if not lines:
         return None
-    order = sorted(
-        lines, key=lambda k: (k[0] != report.platform, k[0], k[1] == _NOTHING, lines[k][0].kind)
-    )
+    order = sorted(lines, key=lambda k: (k[0] != report.platform, k))
     return Table(
         "Who learned what",
         (
             Column("Party", numeric=False),
-            Column("learned", numeric=False),
-            Column("from", numeric=False),
+            Column("Protocol", numeric=False),
+            Column("What it learned from the messages it received", numeric=False),
             Column("Messages"),
             Column("Bytes"),
         ),
         tuple(
             (
                 name(party),
-                clause,
-                name(", ".join(sorted({row.sender for row in lines[party, clause]}))),
-                count(sum(row.messages for row in lines[party, clause])),
-                size(sum(row.bytes for row in lines[party, clause])),
+                name(protocol),
+                _clauses(lines[party, protocol]),
+                count(sum(row.messages for row in lines[party, protocol])),
+                size(sum(row.bytes for row in lines[party, protocol])),
             )
-            for party, clause in order
+            for party, protocol in order
         ),
         stack=True,
-        note="From the messages that crossed the wire and what their kinds reveal.",
     )
+
+
+def _clauses(rows: list[WireCount]) -> str:
+    found = dict.fromkeys(row.reveals or _UNSTATED for row in sorted(rows, key=lambda r: r.kind))
+    told = [clause for clause in found if not clause.startswith(_NOTHING)]
+    return "; ".join(told) or _NOTHING
 
 
 def provenance_table(report: TrainingReport) -> Table:

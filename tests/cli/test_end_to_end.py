@@ -1,0 +1,306 @@
+"""The whole product from the command line: every command as a person types it, in order."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fedcredit.cli.main import COMMANDS
+from fedcredit.models.load import load_model
+from fedcredit.node.config import load_config
+from fedcredit.node.connect import open_federation
+from fedcredit.node.processes import ManagedProcess, start_process
+from tests.support.site import FEDCREDIT, free_port, sme_tables
+
+FRAME = "pilot"
+TREES = 3
+
+
+def run(*arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end; its code is checked."""
+    environment = {**os.environ, "COLUMNS": "100"}
+    done = subprocess.run(
+        [*FEDCREDIT, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=environment,
+        check=False,
+    )
+    assert done.returncode == code, (done.returncode, done.stderr)
+    assert "Traceback" not in done.stderr
+    return done
+
+
+@dataclass
+class Pilot:
+    """A federation that the commands below have made and started."""
+
+    directory: Path
+    tables: dict[str, pd.DataFrame]
+    started: dict[str, ManagedProcess]
+
+    @property
+    def platform(self) -> Path:
+        return self.config("platform")
+
+    def config(self, party: str) -> Path:
+        return self.directory / "pilot" / party / f"{party}.toml"
+
+    def file(self, name: str) -> Path:
+        return self.directory / name
+
+
+@pytest.fixture(scope="module")
+def pilot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pilot]:
+    directory = tmp_path_factory.mktemp("end")
+    data, files = sme_tables(directory, rows=1500, seed=5)
+    made = Pilot(directory, data.parties, {})
+    told = run(
+        *("init", directory / "pilot", "--platform", files["platform"], "--label", data.label),
+        *("--provider", f"tax={files['tax']}"),
+        *("--provider", f"social_security={files['social_security']}"),
+        *("--port", free_port()),
+    ).stdout
+    commands = [line.split()[1:] for line in told.splitlines()]
+    assert [words[:2] for words in commands] == [["hub", "start"]] + [["party", "start"]] * 2
+    try:
+        for name, words, ready in zip(
+            ("hub", "tax", "social_security"),
+            commands,
+            ("listens", "connected", "connected"),
+            strict=True,
+        ):
+            made.started[name] = start_process(name, words, directory / f"{name}.log")
+            made.started[name].wait_for_line(ready)
+        yield made
+    finally:
+        for process in reversed(made.started.values()):
+            process.stop()
+
+
+@pytest.fixture(scope="module")
+def aligned(pilot: Pilot) -> dict[str, Any]:
+    """The outcome of ``fedcredit align``."""
+    told = run("align", pilot.platform, "--name", FRAME, "--json")
+    assert told.stderr == ""
+    return json.loads(told.stdout)
+
+
+@pytest.fixture(scope="module")
+def trained(pilot: Pilot, aligned: dict[str, Any]) -> dict[str, Any]:
+    """The outcome of ``fedcredit train``."""
+    return json.loads(
+        run(
+            *("train", pilot.platform, "--frame", FRAME, "--trees", TREES, "--depth", 2),
+            *("--report", pilot.file("report.html"), "--model", pilot.file("model.fed"), "--json"),
+        ).stdout
+    )
+
+
+def scores(path: Path) -> pd.DataFrame:
+    read = pd.read_csv if path.suffix == ".csv" else pd.read_parquet
+    return read(path)
+
+
+def test_status(pilot: Pilot):
+    found = json.loads(run("status", pilot.platform, "--json").stdout)
+    assert set(found["hub"]["parties"]) == {"platform", "tax", "social_security"}
+    for name in ("tax", "social_security"):
+        assert [stream["serving"] for stream in found["hub"]["parties"][name]] == [True]
+    shown = run("status", pilot.config("tax")).stdout
+    assert "serves" in shown
+    assert "away" in shown  # the platform, which only connects to work
+
+
+def test_align(pilot: Pilot, aligned: dict[str, Any]):
+    own = pilot.tables["platform"]
+    assert aligned["frame"] == FRAME
+    assert 800 < aligned["rows"] < len(own)
+    match = {entry["party"]: entry for entry in aligned["match"]}
+    for party, table in pilot.tables.items():
+        assert match[party]["rows"] == len(table)
+        assert match[party]["matched"] == aligned["rows"]
+        usable = match[party]["rows"] - match[party]["blank"] - match[party]["duplicate"]
+        assert match[party]["distinct"] == usable - match[party]["unusable"]
+    assert run("align", pilot.platform, "--name", FRAME, code=2).stderr.count("\n") == 1
+
+
+def test_train(pilot: Pilot, aligned: dict[str, Any], trained: dict[str, Any]):
+    assert trained["aligned_rows"] == aligned["rows"]
+    assert trained["trees"] == TREES
+    assert {"AUC", "KS"} <= set(trained["uplift"])
+    assert 0.5 < trained["uplift"]["AUC"]["joint"] < 1
+    assert trained["bytes"]["train"] > 100_000
+    page = pilot.file("report.html").read_text()
+    for words in ("Match rate", "Who learned what", "tax", "social_security", trained["model"]):
+        assert words in page
+    assert f"{aligned['rows']:,}" in page
+    jobs = json.loads(run("status", pilot.config("tax"), "--json").stdout)["jobs"]
+    assert f"train-{trained['model']}" in {job["name"] for job in jobs if job["state"] == "done"}
+
+
+@pytest.mark.parametrize("name", ["scores.csv", "scores.parquet"])
+def test_predict(pilot: Pilot, aligned: dict[str, Any], trained: dict[str, Any], name: str):
+    out = pilot.file(name)
+    told = run(
+        *("predict", pilot.platform, "--model", pilot.file("model.fed"), "--frame", FRAME),
+        *("--out", out, "--json"),
+    )
+    assert json.loads(told.stdout)["rows"] == aligned["rows"]
+    table = scores(out)
+    assert list(table.columns) == ["uscc", "score"]
+    assert len(table) == aligned["rows"]
+    # The platform's own spelling of its ids, in the order of its table.
+    own = list(pilot.tables["platform"]["uscc"])
+    places = pd.Series(range(len(own)), index=own)
+    places = places[~places.index.duplicated()].reindex(table["uscc"])
+    assert places.notna().all()
+    assert places.is_monotonic_increasing
+
+    with open_federation(load_config(pilot.platform)) as federation:
+        model = load_model(pilot.file("model.fed").read_bytes(), federation)
+        frame = federation.frame(FRAME)
+        expected = pd.Series(model.predict_proba(frame)[:, 1], index=frame.order).sort_index()
+    np.testing.assert_allclose(table["score"], expected, rtol=0, atol=1e-15)
+
+
+def test_the_joint_scores_use_the_providers(pilot: Pilot, trained: dict[str, Any]):
+    with open_federation(load_config(pilot.platform)) as federation:
+        importance = load_model(pilot.file("model.fed").read_bytes(), federation).importance()
+    assert set(importance.index[importance["splits"] > 0].str.partition(".").to_frame()[0])
+    used = set(importance.loc[importance["splits"] > 0, "party"])
+    assert used & {"tax", "social_security"}
+
+
+def test_logs_hold_no_id_and_no_value(pilot: Pilot, trained: dict[str, Any]):
+    logs = {path.name: path.read_text() for path in pilot.directory.glob("*.log")}
+    status = {
+        f"{name} status": (pilot.config(name).parent / "state" / "status.json").read_text()
+        for name in ("tax", "social_security")
+    }
+    assert len(logs) == 3
+    assert all("fedcredit.node" in text for text in logs.values())
+    for where, text in (logs | status).items():
+        for party, table in pilot.tables.items():
+            ids = {str(value).strip() for value in table["uscc"].dropna()} - {""}
+            assert not [value for value in ids if value in text], (where, party)
+            for column in table.columns:
+                if column in text and column != "uscc":
+                    raise AssertionError(f"{where} names the column {column} of {party}")
+            # Whatever is long enough not to be a count, a port or a time by chance.
+            for column in table.select_dtypes("number"):
+                values = {repr(v) for v in table[column].dropna().tolist()}
+                found = [v for v in values if len(v) >= 7 and v in text]
+                assert not found, (where, party, column)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (("train", "{platform}", "--trees", "0"), 2, "Invalid value for '--trees'"),
+        (("train", "{platform}", "--resume", "00"), 2, "--resume needs the --frame"),
+        (("train", "{platform}", "--frame", "none"), 2, "keeps no alignment"),
+        (("train", "{platform}", "--frame", FRAME, "--label", "none"), 2, "no column 'none'"),
+        (("train", "{platform}", "--frame", FRAME, "--resume", "00"), 2, "no interrupted fit"),
+        (("train", "{platform}", "--model", "/none/x.fed"), 2, "cannot be written"),
+        (("train", "{platform}", "--test-size", "2", "--frame", FRAME), 2, "cannot be split"),
+        (("train", "{tax}"), 2, "needs a platform's"),
+        (("predict", "{platform}", "--model", "x", "--out", "x.txt"), 2, "neither .csv nor"),
+        (("predict", "{platform}", "--model", "none.fed", "--out", "x.csv"), 2, "cannot be read"),
+        (("predict", "{platform}", "--model", "{platform}", "--out", "x.csv"), 2, "model"),
+        (("align", "{platform}", "--name", "No Name"), 2, "choose another name"),
+        (("align", "{platform}", "--min-intersection", "100000"), 3, "rows"),
+        (("demo", "--rows", "3"), 2, "Invalid value for '--rows'"),
+    ],
+)
+def test_what_cannot_be_done_is_said(
+    pilot: Pilot, aligned: dict[str, Any], arguments: tuple[str, ...], code: int, told: str
+):
+    words = [word.format(platform=pilot.platform, tax=pilot.config("tax")) for word in arguments]
+    done = run(*words, code=code)
+    assert told in done.stderr
+    assert done.stdout == ""
+
+
+def test_parties_that_are_away_and_strangers(pilot: Pilot, tmp_path: Path):
+    # Nobody listens there.
+    text = pilot.platform.read_text()
+    port = next(line for line in text.splitlines() if line.startswith("uri")).rpartition(":")[2]
+    away = pilot.platform.with_name("away.toml")
+    away.write_text(text.replace(f":{port}", f':{free_port()}"') + _impatient(0.5))
+    assert "cannot be reached" in run("align", away, code=4).stderr
+    # A party is admitted that does not come.
+    lonely = pilot.platform.with_name("lonely.toml")
+    lonely.write_text(
+        text.replace('["tax", "social_security"]', '["tax", "customs"]') + _impatient(0.5)
+    )
+    assert "not connected to the hub: customs" in run("align", lonely, code=4).stderr
+    # Certificates of another federation.
+    run("certs", "make", tmp_path / "pki", "--party", "platform")
+    foreign = tmp_path / "pki" / "platform" / "platform.toml"
+    foreign.write_text(text + _impatient(5.0))
+    assert "certificate" in run("align", foreign, code=5).stderr
+
+
+def _impatient(seconds: float) -> str:
+    return f"\n[session]\nabsence_timeout = {seconds}\n"
+
+
+def test_help_has_an_example():
+    for command in ("", *COMMANDS):
+        shown = run(*command.split(), "--help").stdout
+        if command in ("hub", "party", "certs"):
+            leaf = {"certs": "make"}.get(command, "start")
+            shown = run(command, leaf, "--help").stdout
+        assert "Example" in shown, command
+        assert f"fedcredit {command}".strip() in shown
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion(shell: str):
+    assert "_FEDCREDIT_COMPLETE" in run("completion", shell).stdout
+    environment = {**os.environ, "_FEDCREDIT_COMPLETE": f"{shell}_complete"}
+    environment |= {"COMP_WORDS": "fedcredit tr", "COMP_CWORD": "1" if shell != "fish" else "tr"}
+    done = subprocess.run(
+        [*FEDCREDIT], capture_output=True, text=True, env=environment, timeout=60, check=True
+    )
+    assert "train" in done.stdout
+
+
+SMALL_DEMO = ("demo", "--rows", 1500, "--trees", 2, "--depth", 2)
+
+
+def test_demo(tmp_path: Path):
+    done = run(*SMALL_DEMO, "--keep", tmp_path)
+    assert done.stderr == ""
+    page = tmp_path / "fedcredit-demo-report.html"
+    assert done.stdout.rstrip().endswith(f"report: {page}")
+    assert "enterprises are known to all parties" in done.stdout
+    assert "Match rate" in page.read_text()
+    assert "Who learned what" in page.read_text()
+    assert (tmp_path / "platform" / "platform.toml").exists()
+    # The processes are gone, and nothing can be overwritten.
+    assert (
+        "holds a certificate authority already"
+        in run(*SMALL_DEMO, "--keep", tmp_path, code=2).stderr
+    )
+
+
+@pytest.mark.slow
+def test_demo_for_scripts(tmp_path: Path):
+    done = run(*SMALL_DEMO, "--keep", tmp_path, "--json")
+    assert done.stderr == ""
+    found = json.loads(done.stdout)
+    assert Path(found["report"]).is_file()
+    assert found["trees"] == 2
+    assert found["bytes"]["train"] > 0
