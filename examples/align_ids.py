@@ -8,9 +8,9 @@ hyphens, an apostrophe from a spreadsheet. `fedcredit.uscc.normalise` brings eve
 and counts what it cannot use. It never guesses: a mistyped character stays mistyped, and a wrong
 check character is only counted, since genuine codes from before the standard have one.
 
-*Secrecy.* Hashing the codes would hide nothing, because all codes can be enumerated in hours. The
-parties run a private set intersection instead (`fedcredit.protocols.align_many`), with fresh keys
-for every run.
+*Secrecy.* Hashing the codes would hide little: they follow a known pattern, and anyone can hash
+candidates until one fits. The parties run a private set intersection instead
+(`fedcredit.protocols.align_many`), with fresh keys for every run.
 
 ==========  =====================================================================================
 who         learns

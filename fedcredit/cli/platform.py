@@ -7,16 +7,18 @@ import dataclasses
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fedcredit.cli.bars import CONSOLE
 from fedcredit.cli.service import require_role, warn_of_expiry
 from fedcredit.errors import ConfigError
-from fedcredit.models.federation import Federation
-from fedcredit.models.frame import FederatedFrame
 from fedcredit.node.config import LoggingConfig, NodeConfig, load_config
-from fedcredit.node.connect import open_federation
 from fedcredit.node.logs import setup_logging
-from fedcredit.node.remote import Event
+
+if TYPE_CHECKING:
+    from fedcredit.models.federation import Federation
+    from fedcredit.models.frame import FederatedFrame
+    from fedcredit.node.remote import Event
 
 __all__ = ["check_target", "choose_frame", "open_platform", "say"]
 
@@ -61,6 +63,9 @@ def open_platform(
     """
     settings = load_config(config)
     require_role(settings, "platform")
+    # Everything numeric comes with it: a command that fails before should fail at once.
+    from fedcredit.node.connect import open_federation
+
     _setup_logging(settings.logging)
     warn_of_expiry(settings)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-import pandas as pd
 
 from fedcredit.cli.bars import federation_bars
 from fedcredit.cli.output import json_option, print_json
@@ -34,20 +33,22 @@ def predict(
     config: Path, model_path: Path, frame_name: str | None, out: Path, as_json: bool
 ) -> None:
     """Score the rows that all parties hold, as the platform of CONFIG."""
-    from fedcredit.models.load import load_model, scores_of
-
     if out.suffix not in (".csv", ".parquet"):
         raise ConfigError(
             f"{out.name} is neither .csv nor .parquet.", step="predict", fix="rename --out"
         )
     check_target(out, "--out")
+    try:
+        data = model_path.read_bytes()
+    except OSError as error:
+        raise ConfigError(
+            f"{model_path} cannot be read ({error.strerror}).", step="predict"
+        ) from None
     with open_platform(config) as (_, federation), federation_bars(federation):
-        try:
-            data = model_path.read_bytes()
-        except OSError as error:
-            raise ConfigError(
-                f"{model_path} cannot be read ({error.strerror}).", step="predict"
-            ) from None
+        import pandas as pd
+
+        from fedcredit.models.load import load_model, scores_of
+
         model = load_model(data, federation)
         frame = choose_frame(federation, frame_name)
         scores = scores_of(model, frame)

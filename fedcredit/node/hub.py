@@ -30,7 +30,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.flight as fl
 
-import fedcredit
+from fedcredit import __version__
 from fedcredit.errors import AuthenticationError, ConfigError, FedCreditError, PeerProtocolError
 from fedcredit.node.certs import TlsMaterial
 from fedcredit.node.frames import (
@@ -175,7 +175,7 @@ class Hub:
     def _action(self, identity: bytes, kind: str) -> bytes:
         self._admitted(identity)
         if kind == "admit":
-            answer: dict[str, Any] = {"protocol": PROTOCOL, "release": fedcredit.__version__}
+            answer: dict[str, Any] = {"protocol": PROTOCOL, "release": __version__}
         elif kind == "status":
             answer = self.status()
         else:
@@ -281,7 +281,7 @@ class Hub:
             stream.control(
                 _hub_frame(
                     event="welcome",
-                    release=fedcredit.__version__,
+                    release=__version__,
                     online=[_presence(s) for s in self._streams.values() if s is not stream],
                 )
             )
@@ -321,7 +321,7 @@ class Hub:
                 if now - count.last < _SESSION_SECONDS
             ]
         return {
-            "release": fedcredit.__version__,
+            "release": __version__,
             "uptime_seconds": round(time.time() - self._started, 1),
             "parties": {
                 party: [

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-import fedcredit
 from fedcredit.errors import PeerUnavailable
 
 __all__ = ["ManagedProcess", "running_federation", "start_process"]
@@ -70,7 +69,7 @@ def start_process(name: str, arguments: Sequence[str], log: Path) -> ManagedProc
 
     The process runs this very package, wherever it was imported from.
     """
-    path = [str(Path(fedcredit.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    path = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(entry for entry in path if entry),

@@ -56,8 +56,9 @@ import numpy.typing as npt
 
 from fedcredit.crypto.encsum_keyholder import check_totals
 from fedcredit.crypto.encsum_pairs import decode_pair, encode_pair
-from fedcredit.errors import CiphertextError, InputError, PeerProtocolError
+from fedcredit.errors import CiphertextError, PeerProtocolError
 from fedcredit.protocols.blame import blamed_on
+from fedcredit.protocols.boosting import Boosting
 from fedcredit.protocols.cost import TreeEstimate, choose_block, estimate_blocks
 from fedcredit.protocols.directions import DirectionsClient, no_slot
 from fedcredit.protocols.encrypted_sums import SumClient
@@ -81,13 +82,8 @@ from fedcredit.protocols.gbdt_messages import (
 )
 from fedcredit.stats.grower import HistogramWork, TreeGrower
 from fedcredit.stats.histograms import local_histograms
-from fedcredit.stats.quantise import (
-    QuantisedGradients,
-    initial_logit,
-    logistic_gradients,
-    squared_error_gradients,
-)
-from fedcredit.stats.trees import LEAF, SplitDecision, decision_directions
+from fedcredit.stats.quantise import QuantisedGradients
+from fedcredit.stats.trees import SplitDecision, decision_directions
 from fedcredit.wire import Peers
 
 __all__ = ["ForestHooks", "train_label_holder"]
@@ -168,6 +164,7 @@ class _LabelHolder:
         self.peers, self.jobs, self.data, self.params, self.hooks = peers, jobs, data, params, hooks
         self.pooled = PooledFeatures()
         self.n = len(data.y)
+        self.local = Boosting(params, data, self.pooled)
         self.vectors = 2 if params.precision == "exact" else 1
         self.sums: SumClient | None = None
         self.directions = {
@@ -190,7 +187,7 @@ class _LabelHolder:
             state = ForestState()  # scores of an earlier tree are not kept: begin anew
             start = 0
         if start == 0:
-            state = self._initial_state()
+            state = self.local.initial_state()
         await self.peers.broadcast(TrainStart(start))
         if self.peers:
             self.sums = SumClient(self.params.profile(self.n, self._block()))
@@ -199,7 +196,7 @@ class _LabelHolder:
             await client.open(self.jobs[name].salt + name.encode())
             self.split_counts[name] = self._splits_of(state, name)
         for index in range(start, self.params.n_estimators):
-            if self._stopped(state):
+            if self.local.stopped(state):
                 break
             await self._tree(state, index)
             # A checkpoint here of a tree that a provider has not kept could not be resumed from.
@@ -229,22 +226,13 @@ class _LabelHolder:
         self.hooks.on_plan(estimates, chosen)
         return chosen.block
 
-    def _initial_state(self) -> ForestState:
-        train = self.data.is_train
-        weight = None if self.data.weight is None else self.data.weight[train]
-        if self.params.objective == "binary":
-            init = initial_logit(self.data.y[train], weight)
-        else:
-            init = float(np.average(self.data.y[train], weights=weight))
-        return ForestState(init_score=init, score=np.full(self.n, init))
-
     def _splits_of(self, state: ForestState, name: str) -> int:
         mine = self.pooled.of(name)
         return sum(int(np.isin(tree.feature, mine).sum()) for tree in state.trees)
 
     async def _tree(self, state: ForestState, index: int) -> None:
-        in_bag, use = self._sample(state, index)
-        gradients = self._gradients(state.score, in_bag, index)
+        in_bag, use = self.local.sample(index)
+        gradients = self.local.gradients(state.score, in_bag, index)
         grower = TreeGrower(
             in_bag,
             gradients.g,
@@ -254,7 +242,7 @@ class _LabelHolder:
             self.pooled.infos,
             self.params.tree,
             col_mask=use,
-            split_budget=self._budget(state),
+            split_budget=self.local.split_budget(state),
         )
         for name, peer in self.peers.items():
             await peer.send(TreeStart(index, use[self.pooled.of(name)].astype(np.uint8)))
@@ -271,49 +259,7 @@ class _LabelHolder:
         split_numbers[list(numbers)] = list(numbers.values())
         state.split_numbers.append(split_numbers)
         state.score = state.score + tree.value[grower.leaf_of_row]
-        self._losses(state)
-
-    def _sample(self, state: ForestState, index: int) -> tuple[Bits, Bits]:
-        """Draw the tree's rows and features; a stream per tree, so a resumed job draws alike."""
-        in_bag = self.data.is_train
-        if self.params.subsample < 1:
-            rng = np.random.default_rng([self.params.seed, index, 1])
-            train = np.flatnonzero(in_bag)
-            size = max(1, round(self.params.subsample * len(train)))
-            in_bag = np.zeros(self.n, np.bool_)
-            in_bag[rng.choice(train, size, replace=False)] = True
-        use = np.array([info.n_bins > 1 for info in self.pooled.infos], np.bool_)
-        usable = np.flatnonzero(use)
-        if not len(usable):
-            raise InputError(
-                "no feature has more than one bin.",
-                step="train",
-                fix="supply features that vary over the training rows",
-            )
-        if self.params.colsample < 1:
-            rng = np.random.default_rng([self.params.seed, index, 2])
-            size = max(1, round(self.params.colsample * len(usable)))
-            use = np.zeros(len(use), np.bool_)
-            use[rng.choice(usable, size, replace=False)] = True
-        return in_bag, use
-
-    def _gradients(
-        self, score: npt.NDArray[np.float64], in_bag: Bits, index: int
-    ) -> QuantisedGradients:
-        derive = (
-            logistic_gradients if self.params.objective == "binary" else squared_error_gradients
-        )
-        g, h = derive(score, self.data.y, self.data.weight)
-        return self.params.quantiser().quantise(g, h, tree=index, in_bag=in_bag)
-
-    def _budget(self, state: ForestState) -> npt.NDArray[np.int64] | None:
-        if all(cap < 0 for cap in self.pooled.cap):
-            return None
-        used = np.zeros(len(self.pooled), np.int64)
-        for tree in state.trees:
-            used += np.bincount(tree.feature[tree.feature != LEAF], minlength=len(used))
-        cap = np.array(self.pooled.cap, np.int64)
-        return np.where(cap < 0, np.iinfo(np.int64).max, cap - used)
+        self.local.record_losses(state)
 
     def _choices(self, grower: TreeGrower) -> npt.NDArray[np.uint8]:
         """Return each row's slot in each lane of the level, shape (lanes, n)."""
@@ -454,28 +400,6 @@ class _LabelHolder:
             starts=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32),
             categories=np.array([b for d in decisions for b in d.left_bins], np.int32),
         )
-
-    def _losses(self, state: ForestState) -> None:
-        train = self.data.is_train
-        state.train_loss.append(self._loss(state, train))
-        if not train.all():
-            state.valid_loss.append(self._loss(state, ~train))
-            if int(np.argmin(state.valid_loss)) == len(state.valid_loss) - 1:
-                state.best_score = state.score
-
-    def _loss(self, state: ForestState, rows: Bits) -> float:
-        weight = None if self.data.weight is None else self.data.weight[rows]
-        y, score = self.data.y[rows], state.score[rows]
-        if self.params.objective == "regression":
-            return float(np.average((y - score) ** 2, weights=weight))
-        losses = np.logaddexp(0.0, np.where(y > 0, -score, score))
-        return float(np.average(losses, weights=weight))
-
-    def _stopped(self, state: ForestState) -> bool:
-        rounds = self.params.early_stopping_rounds
-        if rounds is None or not state.valid_loss:
-            return False
-        return len(state.trees) - 1 - int(np.argmin(state.valid_loss)) >= rounds
 
     async def _end(self, state: ForestState) -> None:
         await self.peers.broadcast(TrainEnd(len(state.trees)))
