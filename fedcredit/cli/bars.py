@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import (
     BarColumn,
     Progress,
@@ -20,7 +19,6 @@ from rich.progress import (
     SpinnerColumn,
     Task,
     TaskID,
-    TextColumn,
     TimeRemainingColumn,
 )
 from rich.text import Text
@@ -29,12 +27,39 @@ from fedcredit.cli.output import human_bytes
 
 if TYPE_CHECKING:
     from fedcredit.models.federation import Federation
+    from fedcredit.node.link import Link
     from fedcredit.node.remote import Event
 
 __all__ = ["CONSOLE", "federation_bars"]
 
 #: Standard error. What is printed through it while a bar is shown stands above the bar.
 CONSOLE = Console(stderr=True)
+
+
+class _Step(ProgressColumn):
+    """Names the step, and for whom it waits."""
+
+    max_refresh = 0.2
+
+    def __init__(self, phase: str, providers: tuple[str, ...], link: Link) -> None:
+        super().__init__()
+        self._phase, self._providers, self._link = phase, providers, link
+        self._away = ""
+
+    def render(self, task: Task) -> Text:
+        """Show the step."""
+        if task.finished:
+            return Text(f"{self._phase:<7}")
+        # The screen is locked here. Whoever holds the link's lock may be about to print.
+        lock = self._link.sessions.lock
+        if lock.acquire(blocking=False):
+            try:
+                presence = self._link.sessions.presence
+                away = [name for name in self._providers if name not in presence.serving()]
+                self._away = "the hub" if presence.down_since is not None else ", ".join(away)
+            finally:
+                lock.release()
+        return Text(f"{self._phase}: waiting for {self._away}" if self._away else self._phase)
 
 
 class _Done(ProgressColumn):
@@ -67,24 +92,20 @@ class _Bars:
 
     def __init__(self, federation: Federation, *, show: bool) -> None:
         self._federation, self._show = federation, show
+        self._link: Link = federation.backend.link  # type: ignore[attr-defined]
         self._bars: Progress | None = None
         self._task = TaskID(0)
-        self._phase = ""
         self._passes = 0
         self._last = 0
 
     def on_event(self, event: Event) -> None:
-        """Follow the session: whom it waits for, that it is open, that it is over."""
+        """Follow the session: that it is wanted, perhaps for another time, and that it is over."""
         phase = (event.job or "").partition("-")[0]
-        if not phase:
-            return
         providers = event.text.removeprefix("for ")
         if event.kind == "waiting" and providers:
-            self._begin(phase)
-            self._update(description=f"{phase}: waiting for {providers}")
-        elif event.kind == "opened" and self._bars is not None:
-            self._update(description=phase)
             self._passes = self._last = 0
+            if self._bars is None:
+                self._begin(phase, tuple(providers.split(", ")))
         elif event.kind == "finished":
             self.end(complete=True)
 
@@ -111,14 +132,10 @@ class _Bars:
             total=len(self._federation.providers) * rows,
         )
 
-    def _begin(self, phase: str) -> None:
-        if self._bars is not None and self._phase == phase:
-            return  # the same session, opened again
-        self.end(complete=False)
-        self._phase = phase
+    def _begin(self, phase: str, providers: tuple[str, ...]) -> None:
         self._bars = Progress(
             SpinnerColumn(finished_text="[green]✓[/]"),
-            TextColumn("{task.description:<7}"),
+            _Step(phase, providers, self._link),
             BarColumn(bar_width=20),
             _Done(),
             _Rate(),
@@ -134,10 +151,8 @@ class _Bars:
         self._task = self._bars.add_task(phase, total=None, unit=unit, bytes=0)
         self._bars.start()
 
-    def _update(self, description: str | None = None, **changes: Any) -> None:
+    def _update(self, **changes: Any) -> None:
         assert self._bars is not None
-        if description is not None:
-            changes["description"] = escape(description)
         self._bars.update(self._task, **changes)
 
     def end(self, *, complete: bool) -> None:
@@ -147,7 +162,7 @@ class _Bars:
         if complete:
             task = self._bars.tasks[0]
             total = task.total or 1
-            self._update(description=self._phase, total=total, completed=total)
+            self._update(total=total, completed=total)
         self._bars.stop()
         self._bars = None
 

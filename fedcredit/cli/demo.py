@@ -19,6 +19,7 @@ from fedcredit.cli.init import write_federation
 from fedcredit.cli.output import human_bytes, json_option, print_json, print_table
 from fedcredit.cli.platform import open_platform
 from fedcredit.cli.train import report_figures, write_report
+from fedcredit.errors import ConfigError
 from fedcredit.node.processes import running_federation
 
 if TYPE_CHECKING:
@@ -144,6 +145,12 @@ def _running(directory: Path, providers: list[str]) -> Iterator[None]:
 @contextlib.contextmanager
 def _directory(keep: Path | None) -> Iterator[Path]:
     if keep is not None:
+        if (keep / "ca").exists():
+            raise ConfigError(
+                f"{keep} holds a federation already.",
+                step="demo",
+                fix="name another directory with --keep",
+            )
         keep.mkdir(parents=True, exist_ok=True)
         yield keep
         return

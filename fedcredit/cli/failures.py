@@ -52,8 +52,8 @@ def report_failures(ctx: click.Context, *, debug: bool) -> Iterator[None]:
         _end(ctx, error, str(error), exit_code(error), debug)
     except KeyboardInterrupt as error:
         _end(ctx, error, "interrupted", INTERRUPTED, debug)
-    except (click.ClickException, click.exceptions.Exit, click.Abort):
-        raise
+    except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+        raise  # click ends quietly when nobody reads the output any more
     except Exception as error:
         # The text of an unexpected error may quote data: only its type is shown by default.
         text = f"an internal error ({type(error).__name__}); `fedcredit --debug ...` shows where"

@@ -283,6 +283,16 @@ def test_help_has_an_example():
             assert " ".join(["fedcredit", *words]) in shown.partition("Example")[2], words
 
 
+def test_nobody_reads_the_output(pilot: Pilot):
+    process = subprocess.Popen(
+        [*FEDCREDIT, "status", str(pilot.platform)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    assert process.wait(60) == 1
+
+
 def test_the_demo_knows_every_data_set():
     assert sorted(datasets.DATASETS) == list(demo.DATASETS)
 
@@ -311,7 +321,7 @@ def test_demo(tmp_path: Path):
     assert "Who learned what" in page.read_text()
     assert (tmp_path / "platform" / "platform.toml").exists()
     # What is there is not overwritten.
-    assert "holds a certificate" in fail(*SMALL_DEMO, "--keep", tmp_path, code=2)
+    assert "holds a federation already" in fail(*SMALL_DEMO, "--keep", tmp_path, code=2)
 
 
 @pytest.mark.slow

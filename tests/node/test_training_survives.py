@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -142,6 +143,25 @@ def test_the_hub_that_comes_back(site: Site, undisturbed: str):
     assert ("disconnected", None) in watch.events
 
 
+@pytest.mark.slow
+def test_one_after_the_other(site: Site, undisturbed: str):
+    victims = iter(["tax", "hub", "social_security"])
+    watch = Watch()
+
+    def on_progress(step: str, done: int, total: int) -> None:
+        watch.on_progress(step, done, total)
+        name = next(victims, None)
+        if name is not None:
+            site.restart(name, signal.SIGTERM if name == "social_security" else signal.SIGKILL)
+
+    model = VerticalGBDTClassifier(n_estimators=TREES, max_depth=2, random_state=3)
+    with site.connect(on_event=watch.on_event, on_progress=on_progress) as federation:
+        model.fit(federation.frame(FRAME), site.data.label)
+    assert model.fingerprint() == undisturbed
+    assert watch.trees == [1, 2, 3, 4]
+    assert watch.opened == 3
+
+
 def test_the_platform_that_is_run_again(site: Site, tmp_path: Path):
     options = [*("--frame", FRAME, "--trees", str(TREES), "--depth", "2", "--seed", "3")]
     command = [*FEDCREDIT, "train", str(site.config(PLATFORM)), *options, "--json"]
@@ -213,8 +233,6 @@ def test_a_full_disk_at_a_provider(site: Site, undisturbed: str):
 def test_providers_that_cannot_join(tmp_path: Path):
     site = make_site(tmp_path, rows=500)
     authority, stranger = CertificateAuthority(), CertificateAuthority("another CA")
-    from datetime import UTC, datetime, timedelta
-
     past = datetime.now(UTC) - timedelta(days=60)
     authority.write_party(tmp_path / PLATFORM, PLATFORM)
     authority.write_party(tmp_path / "tax", "tax", days=30, now=past)
@@ -226,6 +244,7 @@ def test_providers_that_cannot_join(tmp_path: Path):
         def failure(name: str) -> tuple[int, str]:
             process = site.start(name)
             code = process.process.wait(60)
+            process.stop()
             return code, (tmp_path / f"{name}.log").read_text()
 
         code, log = failure("tax")
