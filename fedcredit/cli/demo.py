@@ -78,19 +78,6 @@ def demo(
         _write(vertical, directory)
         if not as_json:
             _introduce(vertical, directory)
-        with CONSOLE.status(
-            "compiling the kernels (minutes the first time, then kept on the disk)"
-        ):
-            _compile_kernels()
-        from fedcredit.models.gbdt import VerticalGBDTClassifier
-
-        model = VerticalGBDTClassifier(
-            n_estimators=trees,
-            max_depth=depth,
-            hide_membership=not open_membership,
-            categorical_features=vertical.categorical.get(_PLATFORM, ()),
-            random_state=seed,
-        )
         providers = list(vertical.providers)
         with (
             _running(directory, providers),
@@ -102,6 +89,15 @@ def demo(
                 print_match(frame)
             train, test = frame.train_test_split(
                 test_size=0.3, stratify=vertical.label, random_state=seed
+            )
+            from fedcredit.models.gbdt import VerticalGBDTClassifier
+
+            model = VerticalGBDTClassifier(
+                n_estimators=trees,
+                max_depth=depth,
+                hide_membership=not open_membership,
+                categorical_features=vertical.categorical.get(_PLATFORM, ()),
+                random_state=seed,
             )
             report = model.fit(train, vertical.label).report(test)
         target = (keep or Path.cwd()) / "fedcredit-demo-report.html"
@@ -136,10 +132,14 @@ def _compile_kernels() -> None:
 def _running(directory: Path, providers: list[str]) -> Iterator[None]:
     """Run the hub and the providers; a terminal shows what is waited for."""
     with contextlib.ExitStack() as stack:
-        with CONSOLE.status(f"starting the hub, {', '.join(providers)}"):
-            stack.enter_context(running_federation(directory, _PLATFORM, providers))
+        what = f"starting the hub, {', '.join(providers)}"
+        with CONSOLE.status(f"{what} (the first time, kernels are compiled for a minute)"):
+            stack.enter_context(
+                running_federation(directory, _PLATFORM, providers, meanwhile=_compile_kernels)
+            )
         yield
-        stack.enter_context(CONSOLE.status("stopping"))
+        with CONSOLE.status("stopping"):
+            stack.close()
 
 
 @contextlib.contextmanager

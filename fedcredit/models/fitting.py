@@ -226,7 +226,7 @@ def choose_rows(
         is_train = np.arange(len(rows)) < len(frame)
     elif fraction is not None:
         _, held = split_rows(
-            len(rows), test_size=fraction, strata=labels if stratify else None, seed=seed
+            frame.own_rows, test_size=fraction, strata=labels if stratify else None, seed=seed
         )
         is_train[held] = False
     order = np.argsort(rows, kind="stable")
@@ -358,5 +358,6 @@ def label_data(rows: JobRows, own: OwnFeatures, columns: Columns, target: Floats
         weight=rows.weight,
         is_train=rows.is_train,
         bins=own.matrix(rows.frame.platform, party=party),
+        draw_order=np.argsort(rows.frame.own_rows, kind="stable"),
         infos=infos,
     )

@@ -72,6 +72,11 @@ class FederatedFrame:
     # ------------------------------------------------------------------ what it is
 
     @property
+    def own_rows(self) -> npt.NDArray[np.int64]:
+        """The platform's row number of each of these rows."""
+        return self._order[self.rows]
+
+    @property
     def order(self) -> npt.NDArray[np.int64]:
         """The platform's row numbers of all aligned rows, in the shared order."""
         return self._order
@@ -272,25 +277,45 @@ class FederatedFrame:
             A share or a stratum is too small, or the values to stratify by do not fit.
         """
         strata = self.column(stratify).to_numpy() if isinstance(stratify, str) else stratify
-        train, test = split_rows(len(self), test_size=test_size, strata=strata, seed=random_state)
+        train, test = split_rows(
+            self.own_rows, test_size=test_size, strata=strata, seed=random_state
+        )
         return self.take(train), self.take(test)
 
 
 def split_rows(
-    n: int, *, test_size: float | int, strata: npt.NDArray[Any] | None, seed: int | None
+    own_rows: npt.NDArray[np.int64],
+    *,
+    test_size: float | int,
+    strata: npt.NDArray[Any] | None,
+    seed: int | None,
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Split row numbers 0 to n - 1 at random; see :meth:`FederatedFrame.train_test_split`.
+    """Split positions 0 to n - 1 at random; see :meth:`FederatedFrame.train_test_split`.
+
+    The draw follows the platform's own row numbers: the order of an alignment is random, and the
+    same seed shall draw the same enterprises in every alignment.
+
+    Parameters
+    ----------
+    own_rows : ndarray of int64, shape (n,)
+        The platform's row number at each position.
+    test_size, strata, seed
+        See :func:`sklearn.model_selection.train_test_split`; strata by position.
 
     Raises
     ------
     InputError
         scikit-learn refuses; its own message could quote labels and is not passed on.
     """
+    own_order = np.argsort(own_rows, kind="stable")
     try:
         first, second = train_test_split(
-            np.arange(n), test_size=test_size, stratify=strata, random_state=seed
+            own_order,
+            test_size=test_size,
+            stratify=None if strata is None else np.asarray(strata)[own_order],
+            random_state=seed,
         )
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, IndexError):
         raise InputError(
             "the rows cannot be split like this.",
             step="split rows",

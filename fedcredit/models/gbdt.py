@@ -37,7 +37,10 @@ class VerticalGBDTClassifier(ClassifierMixin, BaseVerticalGBDT):
     max_bins : int, default 32
         Bins per feature, the missing bin included.
     min_child_samples : int, default 20
-        Smallest number of rows in a child; a privacy floor as well.
+        Smallest number of rows in a child as LightGBM counts them, estimated from hessians.
+    min_child_rows : int, default 10
+        Smallest true number of training rows in a child, a privacy floor: a split that turns out
+        to leave fewer is undone. 0 grows LightGBM's trees exactly.
     min_child_weight : float, default 1e-3
         Smallest sum of hessians in a child.
     min_split_gain, reg_lambda : float, default 0.0

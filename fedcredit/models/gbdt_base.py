@@ -55,6 +55,7 @@ class BaseVerticalGBDT(BaseEstimator):
         max_depth: int = 5,
         max_bins: int = 32,
         min_child_samples: int = 20,
+        min_child_rows: int = 10,
         min_child_weight: float = 1e-3,
         min_split_gain: float = 0.0,
         reg_lambda: float = 0.0,
@@ -78,6 +79,7 @@ class BaseVerticalGBDT(BaseEstimator):
         self.max_depth = max_depth
         self.max_bins = max_bins
         self.min_child_samples = min_child_samples
+        self.min_child_rows = min_child_rows
         self.min_child_weight = min_child_weight
         self.min_split_gain = min_split_gain
         self.reg_lambda = reg_lambda
@@ -316,12 +318,16 @@ class BaseVerticalGBDT(BaseEstimator):
         return StoredForest.of(self.state_, self.pooled_, extra)
 
     def fingerprint(self) -> str:
-        """SHA-256 over the platform's share of the model, in hexadecimal."""
+        """SHA-256 over what determines the scores at the platform, in hexadecimal.
+
+        Trees, bins and classes; not the model's name, arguments or losses. The same tables, seed
+        and parameters give the same fingerprint in every alignment and in both membership modes.
+        """
         check_is_fitted(self)
-        stored = self._stored()
-        header = json.loads(stored.header)
-        header["extra"].pop("model_id")
-        return hashlib.sha256(json.dumps(header, sort_keys=True).encode()).hexdigest()
+        header = json.loads(self._stored().header)
+        scoring = {name: header[name] for name in ("trees", "init_score", "pooled")}
+        scoring |= {name: header["extra"][name] for name in ("estimator", "own", "classes")}
+        return hashlib.sha256(json.dumps(scoring, sort_keys=True).encode()).hexdigest()
 
     def save(self, path: str | Path) -> None:
         """Write the platform's share of the model; every provider keeps its own.

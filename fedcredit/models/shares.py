@@ -71,6 +71,7 @@ class StoredForest(Message, kind="store.forest", version=1, max_bytes=8 << 30):
             "valid_loss": state.valid_loss,
             "trees": [tree.to_dict() for tree in state.trees],
             "split_numbers": [numbers.tolist() for numbers in state.split_numbers],
+            "undone": state.undone,
             "pooled": {
                 "owner": pooled.owner,
                 "local": pooled.local,
@@ -134,6 +135,7 @@ class StoredForest(Message, kind="store.forest", version=1, max_bytes=8 << 30):
             state = ForestState(
                 trees=[Tree.from_dict(item) for item in header["trees"]],
                 split_numbers=[np.array(item, np.int32) for item in header["split_numbers"]],
+                undone=[(int(tree), int(feature)) for tree, feature in header["undone"]],
                 init_score=float(header["init_score"]),
                 score=np.array(self.score),
                 best_score=np.array(self.best_score),

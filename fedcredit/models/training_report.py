@@ -195,7 +195,7 @@ def _privacy(model: Model) -> PrivacySettings:
         hide_membership=params.hide_membership,
         quantisation=f"{params.precision}: gradient and hessian of {widths}",
         ciphertext=_ciphertext(profile, max(1, bins * nodes * vectors)),
-        floors={"rows per child": model.min_child_samples},
+        floors={"training rows per child": model.min_child_rows},
         other={"alignment": "private set intersection", "directions": _directions(model)},
     )
 

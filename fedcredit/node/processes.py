@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -31,7 +32,7 @@ class ManagedProcess:
     log: Path
 
     def wait_for_line(self, text: str) -> None:
-        """Read the process's output until a line contains ``text``.
+        """Read the process's output until a line contains the words ``text``.
 
         Raises
         ------
@@ -41,7 +42,7 @@ class ManagedProcess:
         output = self.process.stdout
         assert output is not None
         for line in output:
-            if text in line:
+            if re.search(rf"\b{re.escape(text)}\b", line):  # not "connected" in "disconnected"
                 return
         self.process.wait()
         raise PeerUnavailable(
@@ -51,10 +52,15 @@ class ManagedProcess:
             fix=f"read {self.log}",
         )
 
+    def ask_to_stop(self) -> None:
+        """Ask the process to end, without waiting for it."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+
     def stop(self) -> None:
         """Ask the process to end, and end it if it does not."""
         if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
+            self.ask_to_stop()
             try:
                 self.process.wait(_STOP_SECONDS)
             except subprocess.TimeoutExpired:
@@ -90,7 +96,11 @@ def start_process(name: str, arguments: Sequence[str], log: Path) -> ManagedProc
 
 @contextlib.contextmanager
 def running_federation(
-    directory: Path, platform: str, providers: Sequence[str]
+    directory: Path,
+    platform: str,
+    providers: Sequence[str],
+    *,
+    meanwhile: Callable[[], object] = lambda: None,
 ) -> Iterator[dict[str, ManagedProcess]]:
     """Run the hub and the providers of a directory that ``fedcredit init`` wrote.
 
@@ -99,6 +109,8 @@ def running_federation(
     directory : Path
     platform : str
     providers : sequence of str
+    meanwhile : callable
+        Called while the providers start, which takes seconds.
 
     Yields
     ------
@@ -114,14 +126,18 @@ def running_federation(
         running["hub"] = start_process(
             "hub", ["hub", "start", config(platform)], directory / "hub.log"
         )
-        running["hub"].wait_for_line("listens")
         for party in providers:
             running[party] = start_process(
                 party, ["party", "start", config(party)], directory / f"{party}.log"
             )
+        running["hub"].wait_for_line("listens")
+        meanwhile()
         for party in providers:
             running[party].wait_for_line("connected")
         yield running
     finally:
+        for name, process in running.items():
+            if name != "hub":
+                process.ask_to_stop()
         for process in reversed(running.values()):
             process.stop()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import numpy.typing as npt
 
@@ -33,10 +35,12 @@ class Boosting:
 
     def __init__(self, params: ForestParams, data: LabelData, pooled: PooledFeatures) -> None:
         self.params, self.data, self.pooled = params, data, pooled
+        n = len(data.y)
+        self._order = np.arange(n) if data.draw_order is None else data.draw_order
 
     def initial_state(self) -> ForestState:
         """Return a forest without trees: every row has the mean label's score."""
-        train = self.data.is_train
+        train = self._order[self.data.is_train[self._order]]
         weight = None if self.data.weight is None else self.data.weight[train]
         if self.params.objective == "binary":
             init = initial_logit(self.data.y[train], weight)
@@ -55,7 +59,7 @@ class Boosting:
         in_bag = self.data.is_train
         if self.params.subsample < 1:
             rng = np.random.default_rng([self.params.seed, index, 1])
-            train = np.flatnonzero(in_bag)
+            train = self._order[in_bag[self._order]]
             size = max(1, round(self.params.subsample * len(train)))
             in_bag = np.zeros(len(self.data.y), np.bool_)
             in_bag[rng.choice(train, size, replace=False)] = True
@@ -82,7 +86,13 @@ class Boosting:
             logistic_gradients if self.params.objective == "binary" else squared_error_gradients
         )
         g, h = derive(score, self.data.y, self.data.weight)
-        return self.params.quantiser().quantise(g, h, tree=index, in_bag=in_bag)
+        order = self._order
+        drawn = self.params.quantiser().quantise(
+            g[order], h[order], tree=index, in_bag=in_bag[order]
+        )
+        g_aligned, h_aligned = np.empty_like(drawn.g), np.empty_like(drawn.h)
+        g_aligned[order], h_aligned[order] = drawn.g, drawn.h
+        return dataclasses.replace(drawn, g=g_aligned, h=h_aligned)
 
     def split_budget(self, state: ForestState) -> npt.NDArray[np.int64] | None:
         """Return how many splits each feature may still serve; None without caps."""
@@ -91,6 +101,8 @@ class Boosting:
         used = np.zeros(len(self.pooled), np.int64)
         for tree in state.trees:
             used += np.bincount(tree.feature[tree.feature != LEAF], minlength=len(used))
+        undone = np.array([feature for _, feature in state.undone], np.int64)
+        used += np.bincount(undone, minlength=len(used))
         cap = np.array(self.pooled.cap, np.int64)
         return np.where(cap < 0, np.iinfo(np.int64).max, cap - used)
 

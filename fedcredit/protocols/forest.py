@@ -137,6 +137,9 @@ class LabelData:
     bins : ndarray of uint8 or uint16, shape (n, own features), row-major
     infos : sequence of FeatureInfo
         Its own features.
+    draw_order : ndarray of int64, shape (n,), optional
+        The rows in the order in which random numbers are drawn for them (the label holder's
+        own), so that the draws do not depend on the random order of the alignment.
     """
 
     y: npt.NDArray[np.float64] = field(repr=False)
@@ -144,6 +147,7 @@ class LabelData:
     is_train: npt.NDArray[np.bool_] = field(repr=False)
     bins: npt.NDArray[np.unsignedinteger[Any]] = field(repr=False)
     infos: Sequence[FeatureInfo] = ()
+    draw_order: npt.NDArray[np.int64] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -270,6 +274,9 @@ class ForestState:
         Splits by pooled feature and bin number, leaf values.
     split_numbers : list of ndarray of int32
         Per tree and node: the number of the split at the provider that owns it, else -1.
+    undone : list of (int, int)
+        Tree and pooled feature of providers' splits that were undone: they are in a provider's
+        share, but in no tree.
     init_score : float
     score : ndarray of float64, shape (n,)
         Raw scores of the job's rows after the trees.
@@ -281,6 +288,7 @@ class ForestState:
 
     trees: list[Tree] = field(default_factory=list)
     split_numbers: list[npt.NDArray[np.int32]] = field(default_factory=list)
+    undone: list[tuple[int, int]] = field(default_factory=list)
     init_score: float = 0.0
     score: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(0), repr=False)
     best_score: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(0), repr=False)
@@ -296,6 +304,7 @@ class ForestState:
             self,
             trees=self.trees[:kept],
             split_numbers=self.split_numbers[:kept],
+            undone=[item for item in self.undone if item[0] < kept],
             score=self.best_score,
         )
 

@@ -228,7 +228,8 @@ class _LabelHolder:
 
     def _splits_of(self, state: ForestState, name: str) -> int:
         mine = self.pooled.of(name)
-        return sum(int(np.isin(tree.feature, mine).sum()) for tree in state.trees)
+        undone = sum(feature in mine for _, feature in state.undone)
+        return undone + sum(int(np.isin(tree.feature, mine).sum()) for tree in state.trees)
 
     async def _tree(self, state: ForestState, index: int) -> None:
         in_bag, use = self.local.sample(index)
@@ -247,12 +248,16 @@ class _LabelHolder:
         for name, peer in self.peers.items():
             await peer.send(TreeStart(index, use[self.pooled.of(name)].astype(np.uint8)))
         numbers: dict[int, int] = {}
+        features: dict[int, int] = {}
         while not grower.done:
             frontier = [node for node, _ in grower.frontier()]
             choices = self._choices(grower)
             await self._histograms(grower, gradients, use, choices)
-            await self._directions(grower, frontier, choices, numbers)
+            await self._directions(grower, frontier, choices, numbers, features)
         await self.peers.broadcast(TreeEnd(index))
+        for node in grower.undone:
+            if numbers.pop(node, None) is not None:
+                state.undone.append((index, features[node]))
         tree = grower.finish(self.params.learning_rate)
         state.trees.append(tree)
         split_numbers = np.full(tree.n_nodes, -1, np.int32)
@@ -367,6 +372,7 @@ class _LabelHolder:
         frontier: Sequence[int],
         choices: npt.NDArray[np.uint8],
         numbers: dict[int, int],
+        features: dict[int, int],
     ) -> None:
         decisions = grower.decide()
         none = no_slot(self.params.hide_membership)
@@ -376,6 +382,7 @@ class _LabelHolder:
             await peer.send(self._split_choices(mine, position))
             for decision in mine:
                 numbers[decision.node] = self.split_counts[name]
+                features[decision.node] = decision.feature
                 self.split_counts[name] += 1
         for decision in decisions:
             if self.pooled.owner[decision.feature] == "":

@@ -227,7 +227,7 @@ class _Provider:
             raise PolicyError(
                 f"a node of fewer than {self.limits.min_node_rows} rows is not summed here.",
                 step="train: histograms",
-                fix="raise min_child_samples",
+                fix="raise min_child_rows to that number",
             )
         return rows
 

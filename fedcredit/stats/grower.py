@@ -101,6 +101,8 @@ class TreeGrower:
     ----------
     leaf_of_row : ndarray of int32, shape (n,)
         After `finish`: each row's leaf, as a node number of the tree.
+    undone : list of int
+        Nodes whose split was undone, since it left a child with fewer than ``min_child_rows``.
 
     Raises
     ------
@@ -170,8 +172,8 @@ class TreeGrower:
         self._active: list[int] = []
         self._waiting: dict[int, HistogramWork] = {}
         self._directions: dict[int, NDArray[np.bool_] | None] = {}
-        self._finished = False
         self.leaf_of_row: NDArray[np.int32] = np.zeros(n, np.int32)
+        self.undone: list[int] = []
         if root.count >= 2 * params.min_child_samples:
             self._active = [0]
             self._waiting = {0: HistogramWork(0, bag)}
@@ -344,10 +346,16 @@ class TreeGrower:
 
     def _descend(self) -> None:
         """Make the children of the level's splits and find out which of them go on."""
+        parents = []
         for number, directions in sorted(self._directions.items()):
             assert directions is not None
+            if self._too_small(number, directions):
+                node = self._nodes[number]
+                node.split = node.G = node.H = None
+                self.undone.append(number)
+                continue
             self._add_children(number, directions)
-        parents = sorted(self._directions)
+            parents.append(number)
         self._directions = {}
         minimum = 2 * self.params.min_child_samples
         for number in parents:
@@ -365,6 +373,15 @@ class TreeGrower:
                 # Counts are estimates, so a split may leave one side without rows.
                 zeros = np.zeros(self.features.total_bins)
                 self._share(smaller, zeros, zeros.copy())
+
+    def _too_small(self, number: int, goes_left: NDArray[np.bool_]) -> bool:
+        """Whether a split leaves a child with too few rows of the sample."""
+        limit = self.params.min_child_rows
+        if not limit:
+            return False
+        rows = self._nodes[number].rows
+        left = len(self._bag(rows[goes_left]))
+        return min(left, self._nodes[number].count - left) < limit
 
     def _add_children(self, number: int, goes_left: NDArray[np.bool_]) -> None:
         parent = self._nodes[number]

@@ -81,6 +81,9 @@ class TreeParams:
         Smallest sum of hessians in a child.
     min_split_gain : float
         Gain that a split has to exceed.
+    min_child_rows : int
+        Smallest true number of sampled rows in a child. A split whose directions turn out to
+        leave fewer is undone. LightGBM has no such limit; 0 grows its trees.
     max_cat_to_onehot : int
         Categorical features with at most this many bins are split one against the rest.
     cat_smooth, cat_l2, max_cat_threshold, min_data_per_group
@@ -94,6 +97,7 @@ class TreeParams:
     min_child_samples: int = 20
     min_child_weight: float = 1e-3
     min_split_gain: float = 0.0
+    min_child_rows: int = 0
     max_cat_to_onehot: int = 4
     cat_smooth: float = 10.0
     cat_l2: float = 10.0
@@ -106,6 +110,7 @@ class TreeParams:
         for name in (
             "lambda_l2",
             "min_child_samples",
+            "min_child_rows",
             "min_child_weight",
             "min_split_gain",
             "cat_smooth",

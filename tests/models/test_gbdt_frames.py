@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.special import expit
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import accuracy_score, r2_score
 
@@ -30,7 +31,9 @@ def parties():
 
 @pytest.fixture(scope="module")
 def frame(parties):
-    return federation(parties[0]).align(on="id")
+    """All rows, in the platform's own order, in which random numbers are drawn."""
+    aligned = federation(parties[0]).align(on="id")
+    return aligned.take(np.argsort(aligned.own_rows))
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +87,31 @@ class TestTheJointModelIsThePooledModel:
         table = merged[[name.split(".")[1] for name in ORDER]]
         pooled = classifier(monotone_constraints={"paid": -1, "debt": 1}, **settings)
         assert same_trees(joint, pooled.fit(table, merged[LABEL]))
+
+
+def test_another_alignment_gives_the_same_model(frame, model):
+    again = frame.federation.align(on="id")
+    assert not np.array_equal(again.own_rows, frame.own_rows)
+    hidden = classifier(features=ORDER).fit(again, y=LABEL)
+    assert hidden.fingerprint() == model.fingerprint()
+    parts = [
+        f.train_test_split(test_size=0.3, stratify=LABEL, random_state=0) for f in (frame, again)
+    ]
+    for one, other in zip(*parts, strict=True):
+        assert set(one.ids) == set(other.ids)
+
+
+def test_no_child_has_fewer_rows_than_the_floor(frame):
+    settings = OPEN_MODE | {"max_depth": 4, "n_estimators": 4, "min_child_samples": 1}
+    free = classifier(**settings).fit(frame, y=LABEL)
+    held = classifier(**settings, min_child_rows=25).fit(frame, y=LABEL)
+    least = [min(t.count.min() for t in m.state_.trees) for m in (free, held)]
+    assert least[0] < 25 <= least[1]
+    assert held.state_.undone
+    assert (
+        held.predict_proba(frame)[:, 1].round(9).tolist()
+        == expit(held.state_.score)[np.argsort(np.argsort(frame.rows))].round(9).tolist()
+    )
 
 
 def test_the_same_seed_gives_the_same_model(frame, model):
@@ -208,8 +236,8 @@ class TestWeights:
     def test_validation_rows_without_weight(self, frame):
         weight = np.ones(len(frame))
         model = quick(early_stopping_rounds=1, validation_fraction=0.25)
-        held = ~model.fit(frame, y=LABEL).train_rows_.is_train
-        weight[frame.rows[held]] = 0.0
+        rows = model.fit(frame, y=LABEL).train_rows_
+        weight[np.isin(frame.rows, rows.frame.rows[~rows.is_train])] = 0.0
         with pytest.raises(errors.InputError, match="validation rows is zero"):
             quick(early_stopping_rounds=1, validation_fraction=0.25).fit(
                 frame, y=LABEL, sample_weight=weight

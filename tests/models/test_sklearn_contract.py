@@ -21,7 +21,13 @@ UNWEIGHTED_BINS = (
     "bins are cut by numbers of rows, as every party cuts its own without the label holder's "
     "weights, and gradients are rounded at random"
 )
-QUICK = {"n_estimators": 5, "max_depth": 3, "min_child_samples": 1, "learning_rate": 0.5}
+QUICK = {
+    "n_estimators": 5,
+    "max_depth": 3,
+    "min_child_samples": 1,
+    "min_child_rows": 0,
+    "learning_rate": 0.5,
+}
 
 
 def expected_failures(estimator):

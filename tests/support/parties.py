@@ -59,15 +59,22 @@ def federation(parts, policy=OPEN, **options):
     return fc.simulate(**parts, policy=policy, threads=1, **options)
 
 
+_SETTINGS = {
+    "n_estimators": 2,
+    "max_depth": 2,
+    "min_child_samples": 5,
+    "min_child_rows": 0,
+    "random_state": 0,
+}
+
+
 def classifier(**options):
     """A classifier that is fitted in well under a second."""
-    settings = {"n_estimators": 2, "max_depth": 2, "min_child_samples": 5, "random_state": 0}
-    return fc.VerticalGBDTClassifier(**(settings | options))
+    return fc.VerticalGBDTClassifier(**(_SETTINGS | options))
 
 
 def regressor(**options):
-    settings = {"n_estimators": 2, "max_depth": 2, "min_child_samples": 5, "random_state": 0}
-    return fc.VerticalGBDTRegressor(**(settings | options))
+    return fc.VerticalGBDTRegressor(**(_SETTINGS | options))
 
 
 def quick(**options):
