@@ -19,6 +19,7 @@ from fedcredit.models.columns import ColumnCoder, fit_coders, to_pandas
 from fedcredit.models.policy import ProviderPolicy
 from fedcredit.models.store import MemoryStore, Store
 from fedcredit.protocols.align_many import align_provider
+from fedcredit.protocols.cost import MASK_CACHE_BYTES
 from fedcredit.protocols.forest import ProviderData, ProviderShare
 from fedcredit.protocols.gbdt_messages import PredictJob, TrainJob
 from fedcredit.protocols.gbdt_predict import predict_provider
@@ -30,8 +31,6 @@ __all__ = ["ProviderEngine"]
 
 Progress = Callable[[str, int, int], None]
 _MODEL = "model"
-#: Memory for transformed masks; beyond it they are computed anew on every level.
-_MASK_CACHE_BYTES = 1 << 30
 
 
 def _nothing(*_: object) -> None:
@@ -183,7 +182,7 @@ class ProviderEngine:
         limits = ProviderLimits(
             min_node_rows=self.policy.min_node_rows,
             threads=self._threads,
-            cache_bytes=_MASK_CACHE_BYTES if job.hide_membership else 0,
+            cache_bytes=MASK_CACHE_BYTES if job.hide_membership else 0,
         )
 
         def checkpoint(share: ProviderShare) -> None:

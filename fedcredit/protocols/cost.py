@@ -15,13 +15,23 @@ from fedcredit.crypto.encsum_messages import SumAnswers
 from fedcredit.crypto.encsum_profile import SumProfile
 from fedcredit.crypto.ntt import LANES
 
-__all__ = ["BLOCKS", "TreeEstimate", "choose_block", "estimate_blocks", "estimate_tree"]
+__all__ = [
+    "BLOCKS",
+    "MASK_CACHE_BYTES",
+    "TreeEstimate",
+    "choose_block",
+    "estimate_blocks",
+    "estimate_tree",
+]
 
 #: Block sizes that are considered, at the ring degree 4096.
 BLOCKS = (256, 512, 1024, 2048)
 
+#: What a provider spends on transformed masks, which are reused while the order of rows stays.
+MASK_CACHE_BYTES = 1 << 30
+
 # Microseconds on one core, measured with benchmarks/kernel.py; only their ratios matter.
-_ENCRYPT = 900.0  # one ciphertext, SEAL
+_ENCRYPT = 1000.0  # one ciphertext, SEAL
 _DECRYPT = 1300.0  # one packed answer
 _EXPAND = 65.0  # seed and residues of one ciphertext at a provider
 _MASK = 0.045  # one row of one group of 16 bins
@@ -62,7 +72,7 @@ def estimate_tree(
     depth: int,
     vectors: int,
     hide_membership: bool,
-    threads: int = 1,
+    threads: int = 2,
     mbit_per_second: float = 1000.0,
 ) -> TreeEstimate:
     """Estimate one tree of full depth.
@@ -85,9 +95,8 @@ def estimate_tree(
     nodes = [max(1, 2 ** (level - 1)) for level in range(depth)]
     if hide_membership:
         rows = float(n_rows * sum(nodes))  # every vector covers all rows
-        mask_rows = float(n_rows * depth)
     else:
-        rows = mask_rows = n_rows * (1 + 0.5 * (depth - 1))  # smaller siblings: half at most
+        rows = n_rows * (1 + 0.5 * (depth - 1))  # smaller siblings: half at most
     padding = 0.0 if hide_membership else 0.5 * sum(nodes)
     ciphertexts = (rows / profile.block + padding) * vectors
     one = profile.ciphertext_bytes(profile.block)
@@ -100,6 +109,12 @@ def estimate_tree(
         passes = nodes if hide_membership else [1] * sum(nodes)
         answers = sum(SumAnswers.count(profile, k * vectors, total) for k in passes)
         down += answers * 2 * profile.degree * profile.answer_bits / 8
+        if not hide_membership:
+            mask_rows = rows
+        elif groups * LANES * n_rows * profile.primes * 4 <= MASK_CACHE_BYTES:
+            mask_rows = 0.0  # transformed once for all trees
+        else:
+            mask_rows = float(n_rows * depth)
         work = groups * (mask_rows * _MASK + rows * vectors * _ADD)
         work += ciphertexts * _EXPAND + sums * _HIDE
         if hide_membership:
