@@ -14,6 +14,7 @@ grown on pooled data.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import itertools
 import json
 import multiprocessing
@@ -33,6 +34,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.link import Node, accept, free_port
+from fedcredit.protocols.cost import TreeEstimate
 from fedcredit.protocols.forest import (
     ForestParams,
     ForestState,
@@ -101,6 +103,12 @@ def label_holder(node: Node, case: dict[str, Any], keys: Any, session: bytes) ->
         got = sum(k.bytes for key, k in transcript.counts.items() if key[1] == LABEL)
         marks.append({**usage(), "sent": sent, "received": got})
 
+    plan: list[TreeEstimate] = []
+    blocks = [case["block"]]
+
+    def planned(estimates: Any, chosen: TreeEstimate) -> None:
+        plan[:], blocks[:] = estimates, [chosen.block]
+
     job = TrainJob(
         "bench",
         "bench",
@@ -121,7 +129,7 @@ def label_holder(node: Node, case: dict[str, Any], keys: Any, session: bytes) ->
         label_data(case, OWN),
         make_params(case),
         ForestState(),
-        ForestHooks(on_tree=mark),
+        ForestHooks(on_tree=mark, on_plan=planned),
         own_labels=[f"own{i}" for i in range(OWN)],
     )
     state, _ = node.drive(role, session, keys, transcript)
@@ -133,6 +141,8 @@ def label_holder(node: Node, case: dict[str, Any], keys: Any, session: bytes) ->
         "up": (marks[-1]["sent"] - marks[0]["sent"]) / counted,
         "down": (marks[-1]["received"] - marks[0]["received"]) / counted,
         "peak": marks[-1]["peak"],
+        "block": blocks[0],
+        "plan": [dataclasses.asdict(estimate) for estimate in plan],
         "difference": float(np.abs(pooled - state.score).max()),
         "lightgbm": lightgbm_seconds(case),
     }
@@ -240,7 +250,9 @@ def measure(case: dict[str, Any]) -> dict[str, Any]:
         process.join()
     label = results[LABEL]
     return {
-        **{k: case[k] for k in ("rows", "depth", "mode", "precision", "trees", "block", "threads")},
+        **{k: case[k] for k in ("rows", "depth", "mode", "precision", "trees", "threads")},
+        "block": label["block"],
+        "plan": label["plan"],
         "providers": len(names),
         "s_per_tree": label["wall"],
         "label_cpu_s": label["cpu"],
@@ -292,6 +304,25 @@ def show(results: list[dict[str, Any]]) -> None:
     Console(width=170).print(table)
 
 
+def show_plan(result: dict[str, Any]) -> None:
+    """Print what the cost model expected by block size: its trade of time against bytes."""
+    title = f"Cost model: {result['rows']:,} rows, depth {result['depth']}, {result['mode']}"
+    table = Table(title=title, title_justify="left")
+    for heading in ("B", "s", "label CPU s", "provider CPU s", "MB up", "MB down", ""):
+        table.add_column(heading, justify="right")
+    for e in result["plan"]:
+        table.add_row(
+            str(e["block"]),
+            f"{e['seconds']:.2f}",
+            f"{e['label_seconds']:.2f}",
+            f"{e['provider_seconds']:.2f}",
+            f"{e['up_bytes'] / 1e6:.1f}",
+            f"{e['down_bytes'] / 1e6:.2f}",
+            "chosen" if e["block"] == result["block"] else "",
+        )
+    Console(width=110).print(table)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, nargs="+", default=[30_000, 150_000])
@@ -323,6 +354,8 @@ def main() -> None:
                         "names": names,
                     }
                     results.append(measure(case))
+                    if results[-1]["plan"]:
+                        show_plan(results[-1])
                     show(results[-1:])
     if len(results) > 1:
         show(results)

@@ -1,6 +1,6 @@
 """Measure the encrypted-sum kernel: mask steps, key switches, encryption, a whole tree of passes.
 
-    python benchmarks/kernel.py --rows 150000 --features 20 --bins 32 --block 512 --depth 5
+    python -m benchmarks.kernel --rows 150000 --features 20 --bins 32 --block 512 --depth 5
 
 All times are CPU seconds of this process; every pass is checked against ``numpy.bincount``.
 """

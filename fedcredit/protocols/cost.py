@@ -30,7 +30,7 @@ BLOCKS = (256, 512, 1024, 2048)
 #: What a provider spends on transformed masks, which are reused while the order of rows stays.
 MASK_CACHE_BYTES = 1 << 30
 
-# Microseconds on one core, measured with benchmarks/kernel.py; only their ratios matter.
+# Microseconds on one core, measured with benchmarks.kernel; only their ratios matter.
 _ENCRYPT = 1000.0  # one ciphertext, SEAL
 _DECRYPT = 1300.0  # one packed answer
 _EXPAND = 65.0  # seed and residues of one ciphertext at a provider
