@@ -76,6 +76,7 @@ def open_platform(
             on_event(event)
 
     with open_federation(settings, on_event=tell) as federation:
+        federation.on_note = say
         yield settings, federation
 
 

@@ -49,6 +49,15 @@ before the first tree, with the same other options, go on from the last one."""
     type=click.Choice(["packed", "exact", "high"]),
     help="Encrypted-sum profile.",
 )
+@click.option(
+    "--backend",
+    default="bfv",
+    show_default=True,
+    type=click.Choice(["bfv", "paillier"]),
+    help="Encryption scheme; Paillier is a slow reference.",
+)
+@click.option("--block", type=click.IntRange(1), help="Rows per ciphertext (default: cost model).")
+@click.option("--link-mbit", default=1000.0, show_default=True, help="Speed of the link, Mbit/s.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
 @click.option("--resume", metavar="MODEL_ID", help="Go on with an interrupted training.")
 @click.option("--report", "report_path", type=click.Path(path_type=Path), help="HTML report.")
@@ -152,6 +161,9 @@ def _model(
         early_stopping_rounds=options["early_stopping"],
         hide_membership=not options["open_membership"],
         precision=options["precision"],
+        backend=options["backend"],
+        block=options["block"],
+        mbit_per_second=options["link_mbit"],
         categorical_features=categorical,
         random_state=options["seed"],
     )

@@ -55,6 +55,8 @@ class Federation:
 
     Attributes
     ----------
+    on_note : callable (text)
+        Told in one line what was decided on the way, for instance by the cost model.
     providers : tuple of str
     engines : dict of str to ProviderEngine
         The providers' engines if they live in this process (:func:`simulate`), else empty.
@@ -80,6 +82,7 @@ class Federation:
         self.store: Store = store if store is not None else MemoryStore()
         self.engines = dict(engines or {})
         self.on_progress = on_progress
+        self.on_note: Callable[[str], None] = _nothing
         self.default_key = "uscc"
         self.default_id_kind: str | None = None
         self.phases: list[PhaseCost] = []

@@ -16,7 +16,7 @@ from fedcredit.models.fitting import Columns, JobRows, OwnFeatures
 from fedcredit.models.report import TreeCost
 from fedcredit.models.shares import StoredForest
 from fedcredit.models.store import Store
-from fedcredit.protocols.cost import TreeEstimate
+from fedcredit.protocols.cost import TreeEstimate, describe
 from fedcredit.protocols.forest import ForestParams, ForestState, LabelData, PooledFeatures
 from fedcredit.protocols.gbdt import ForestHooks, train_label_holder
 from fedcredit.protocols.gbdt_messages import TrainJob
@@ -165,6 +165,7 @@ class ForestJob:
 
         def planned(estimates: Sequence[TreeEstimate], chosen: TreeEstimate) -> None:
             plan[:], blocks[:] = estimates, [chosen.block]
+            federation.on_note(describe(estimates, chosen))
 
         def keep(state: ForestState, pooled: PooledFeatures) -> None:
             costs.tree_done(len(state.trees) - 1)

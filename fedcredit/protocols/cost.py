@@ -147,6 +147,19 @@ def estimate_blocks(
     ]
 
 
+def describe(estimates: Sequence[TreeEstimate], chosen: TreeEstimate) -> str:
+    """Say in one line what was chosen and what the others would cost."""
+
+    def cost(estimate: TreeEstimate) -> str:
+        return f"{estimate.seconds:.2f} s and {estimate.up_bytes / 1e6:.1f} MB"
+
+    others = "; ".join(f"{e.block}: {cost(e)}" for e in estimates if e is not chosen)
+    return (
+        f"{chosen.block} rows per ciphertext, an estimated {cost(chosen)} per tree "
+        f"(instead of {others})"
+    )
+
+
 def choose_block(estimates: Sequence[TreeEstimate]) -> TreeEstimate:
     """Return the quickest estimate; of nearly equal ones that with the fewest bytes."""
     best = min(estimate.seconds for estimate in estimates)
