@@ -90,7 +90,9 @@ def drive(
 
 
 def _abort(channel: Channel, error: BaseException, but: str | None) -> None:
-    if not isinstance(error, FedCreditError):
+    if isinstance(error, KeyboardInterrupt | SystemExit):
+        log.warning("interrupted at %s", channel.party)
+    elif not isinstance(error, FedCreditError):
         log.error("a role failed at %s (%s)", channel.party, type(error).__name__)
     # A failing announcement must not hide what is being announced.
     with contextlib.suppress(FedCreditError):

@@ -45,6 +45,7 @@ class ManagedProcess:
             if re.search(rf"\b{re.escape(text)}\b", line):  # not "connected" in "disconnected"
                 return
         self.process.wait()
+        output.close()
         raise PeerUnavailable(
             f"the process of {self.name} ended with code {self.process.returncode}.",
             party=self.name,
@@ -58,16 +59,18 @@ class ManagedProcess:
             self.process.send_signal(signal.SIGTERM)
 
     def stop(self) -> None:
-        """Ask the process to end, and end it if it does not."""
-        if self.process.poll() is None:
+        """Ask the process to end, end it if it does not, and close its output."""
+        try:
             self.ask_to_stop()
-            try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(_STOP_SECONDS)
-            except subprocess.TimeoutExpired:
+        finally:
+            # Also when the waiting is interrupted: nobody may be left to try again.
+            if self.process.poll() is None:
                 self.process.kill()
                 self.process.wait()
-        if self.process.stdout is not None:
-            self.process.stdout.close()
+            if self.process.stdout is not None:
+                self.process.stdout.close()
 
 
 def start_process(name: str, arguments: Sequence[str], log: Path) -> ManagedProcess:
@@ -136,8 +139,9 @@ def running_federation(
             running[party].wait_for_line("connected")
         yield running
     finally:
-        for name, process in running.items():
-            if name != "hub":
-                process.ask_to_stop()
-        for process in reversed(running.values()):
-            process.stop()
+        with contextlib.ExitStack() as stops:  # the last one first, whatever happens to another
+            for process in running.values():
+                stops.callback(process.stop)
+            for name, process in running.items():
+                if name != "hub":
+                    process.ask_to_stop()

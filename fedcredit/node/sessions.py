@@ -235,6 +235,10 @@ class Sessions:
             if channel is not None:
                 channel.on_acknowledged(frame)
                 self._retire_if_done(channel, time.monotonic())
+                if channel.closed:
+                    # Whoever waits for what is owed looks again: it may have been the last of
+                    # it, although the channel still keeps something for a peer that is away.
+                    self.state.notify_all()
         if frame.type is FrameType.ENVELOPE:
             if batch is None:
                 raise PeerProtocolError("an envelope came without a body.")
@@ -255,6 +259,7 @@ class Sessions:
                 SessionLost(f"{frame.sender} no longer knows this session.", party=frame.sender)
             )
             self._retire_if_done(channel, time.monotonic())
+            self.state.notify_all()
 
     def _on_unknown(self, frame: Frame, batch: pa.RecordBatch) -> None:
         envelope = Envelope.parse(frame.rest, pa.py_buffer(b""))

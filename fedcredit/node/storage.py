@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import logging
 import os
 import re
 import secrets
@@ -15,6 +16,8 @@ from fedcredit.errors import InputError, StorageError
 
 __all__ = ["DirectoryStore", "exclusive"]
 
+log = logging.getLogger(__name__)
+
 _NAME = re.compile(r"[a-z0-9_-][a-z0-9._-]{0,199}")
 _TEMPORARY = ".new-"
 
@@ -24,6 +27,9 @@ class DirectoryStore:
 
     An entry is ``<directory>/<kind>/<key>``, mode 0600. A put writes a temporary file, forces
     it to the disk and renames it, so that a crash leaves the old entry or the new one.
+
+    An error of the store may end a session and then travels to the peers: it names the kind of
+    the entry; where the directory is stands in this party's log only.
 
     Parameters
     ----------
@@ -47,7 +53,7 @@ class DirectoryStore:
             for path in self._root.glob(f"*/{_TEMPORARY}*"):
                 path.unlink(missing_ok=True)
         if not os.access(self._root, os.W_OK | os.X_OK):
-            raise self._error("open", "it is not writable")
+            raise self._error("open", None, "it is not writable")
 
     def put(self, kind: str, key: str, data: bytes) -> None:
         """Write or replace an entry.
@@ -61,7 +67,7 @@ class DirectoryStore:
         """
         target = self._path(kind, key)
         temporary = target.with_name(f"{_TEMPORARY}{secrets.token_hex(8)}")
-        with self._errors("write"):
+        with self._errors("write", kind):
             target.parent.mkdir(exist_ok=True, mode=0o700)
             try:
                 descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -77,7 +83,7 @@ class DirectoryStore:
 
     def get(self, kind: str, key: str) -> bytes | None:
         """Return an entry, or None; errors as in :meth:`put`."""
-        with self._errors("read"):
+        with self._errors("read", kind):
             try:
                 return self._path(kind, key).read_bytes()
             except FileNotFoundError:
@@ -86,14 +92,14 @@ class DirectoryStore:
     def delete(self, kind: str, key: str) -> None:
         """Remove an entry if it is there; errors as in :meth:`put`."""
         path = self._path(kind, key)
-        with self._errors("delete"), contextlib.suppress(FileNotFoundError):
+        with self._errors("delete", kind), contextlib.suppress(FileNotFoundError):
             path.unlink()
             _sync_directory(path.parent)
 
     def keys(self, kind: str) -> list[str]:
         """Return the keys of a kind, sorted; errors as in :meth:`put`."""
         directory = self._path(kind, "-").parent
-        with self._errors("list"):
+        with self._errors("list", kind):
             try:
                 return sorted(p.name for p in directory.iterdir() if _NAME.fullmatch(p.name))
             except FileNotFoundError:
@@ -110,20 +116,23 @@ class DirectoryStore:
         return self._root / kind / key
 
     @contextlib.contextmanager
-    def _errors(self, step: str) -> Iterator[None]:
+    def _errors(self, step: str, kind: str | None = None) -> Iterator[None]:
         try:
             yield
         except OSError as error:
             full = error.errno in (errno.ENOSPC, errno.EDQUOT)
             reason = "the disk is full" if full else (error.strerror or "input/output error")
-            raise self._error(step, reason) from error
+            raise self._error(step, kind, reason) from error
 
-    def _error(self, step: str, reason: str) -> StorageError:
+    def _error(self, step: str, kind: str | None, reason: str) -> StorageError:
+        log.error("the storage directory %s failed (%s): %s", self._root, step, reason)
+        what = f" for a file of kind {kind!r}" if kind is not None else ""
         return StorageError(
-            f"the storage directory {self._root} failed: {reason}.",
+            f"the storage directory failed{what}: {reason}.",
             party=self._party,
             step=f"storage: {step}",
-            fix="free space or correct the directory's permissions, then start again",
+            fix="free space at the directory in [storage] directory or correct its permissions, "
+            "then start again",
         )
 
     def __repr__(self) -> str:
@@ -142,7 +151,8 @@ def _sync_directory(directory: Path) -> None:
 def exclusive(directory: Path, *, party: str) -> Iterator[None]:
     """Hold a party's directory for this process; a second process is refused.
 
-    The lock ends with the process, however it ends.
+    The lock ends with the process, however it ends. No session is open yet: unlike the store's,
+    these errors never leave the machine, and name the directory.
 
     Raises
     ------

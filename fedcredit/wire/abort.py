@@ -24,7 +24,8 @@ class Abort(Message, kind="wire.abort", version=1, max_bytes=16 << 10):
     """Any party to every peer of its session: it ends, and why.
 
     Reveals the class and text of a :class:`~fedcredit.errors.FedCreditError`, which by that
-    tree's rule contain no data; of any other exception the type's name only.
+    tree's rule contain no data; of any other exception the type's name only, and of an
+    interruption (a signal, an exit) that there was one.
     """
 
     code: str
@@ -36,6 +37,8 @@ class Abort(Message, kind="wire.abort", version=1, max_bytes=16 << 10):
     @classmethod
     def of(cls, error: BaseException, *, party: str) -> Abort:
         """Describe ``error``, raised at ``party``."""
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            error = ProtocolError(f"interrupted at {party}.", party=party)
         if not isinstance(error, FedCreditError):
             reason = f"an internal error ({type(error).__name__}) ended the session."
             party = _clean(party, MAX_NAME)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import numpy as np
 import pyarrow as pa
@@ -194,3 +195,30 @@ def test_a_session_identifier_depends_on_every_part():
     identifiers = {session_id(*variant) for variant in [base, *variants]}
     assert len(identifiers) == len(variants) + 1
     assert all(len(identifier) == 32 for identifier in identifiers)
+
+
+def test_a_stop_waits_for_those_who_are_there_and_no_longer(federation: Federation):
+    hub = federation.hub()
+    uri = uri_of(hub.port)
+    patient = Timeouts(idle=60, absence=60, handshake=10, linger=60)
+    tax, social = (federation.node(name, uri, timeouts=patient) for name in ("tax", "social"))
+    link = federation.backend(uri).link
+    channel = open_session(link, "s", link.wait_for(("tax", "social")))
+    link.close()  # without a word: both roles go on waiting for the platform
+    for node in (tax, social):
+        sessions = node.link.sessions
+        with sessions.lock:
+            gone = lambda s=sessions: ("platform", link.boot) not in s.presence  # noqa: E731
+            assert sessions.state.wait_for(gone, 10)
+    assert channel.closed
+    assert [job.state for job in tax.jobs + social.jobs] == ["running"] * 2
+
+    begin = time.monotonic()
+    tax.stop()
+    assert time.monotonic() - begin < 2
+    # The abort has arrived all the same.
+    assert social.wait_idle(10)
+    assert [(job.state, job.outcome) for job in social.jobs] == [("failed", "SessionLost")]
+    begin = time.monotonic()
+    social.stop()
+    assert time.monotonic() - begin < 2

@@ -129,6 +129,27 @@ def test_a_coordinators_error_reaches_every_provider(network):
         assert [(job.state, job.outcome) for job in node.jobs] == [("failed", "PolicyError")]
 
 
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt, SystemExit])
+def test_an_interruption_is_told_and_logged_as_such(network, interruption, caplog):
+    backend, nodes, _ = network
+
+    async def role(peers):
+        await peers.broadcast(Start("ping", 5, 1))
+        raise interruption
+
+    with caplog.at_level("WARNING"):
+        with pytest.raises(interruption):
+            backend.run(role, job="s", transcript=Transcript())
+        for node in nodes.values():
+            assert node.wait_idle(10)
+            assert [(job.state, job.outcome) for job in node.jobs] == [("failed", "ProtocolError")]
+    messages = [record.getMessage() for record in caplog.records]
+    assert messages.count("interrupted at platform") == 1
+    told = [m for m in messages if m.endswith("ended: [party platform] interrupted at platform.")]
+    assert len(told) == len(nodes)
+    assert not any("internal error" in m or "a role failed" in m for m in messages)
+
+
 def test_an_unexpected_message_is_a_protocol_error(network):
     backend, _, _ = network
     with pytest.raises(PeerProtocolError) as caught:

@@ -10,6 +10,7 @@ import pytest
 
 from fedcredit.errors import InputError, StorageError
 from fedcredit.node.storage import DirectoryStore
+from fedcredit.wire import Abort
 
 
 @pytest.fixture
@@ -71,5 +72,27 @@ def test_what_a_crash_left_half_written_is_removed(store: DirectoryStore, tmp_pa
 
 def test_a_directory_that_cannot_be_made(tmp_path: Path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(StorageError, match="file/state"):
+    with pytest.raises(StorageError, match="storage directory failed: Not a directory"):
         DirectoryStore(tmp_path / "file" / "state")
+
+
+def test_where_the_directory_is_stays_in_the_local_log(store: DirectoryStore, tmp_path, caplog):
+    (tmp_path / "state" / "model").write_text("in the way")
+    calls = {
+        "write": lambda: store.put("model", "a", b""),
+        "read": lambda: store.get("model", "a"),
+        "delete": lambda: store.delete("model", "a"),
+        "list": lambda: store.keys("model"),
+        "open": lambda: DirectoryStore(tmp_path / "state" / "model", party="tax"),
+    }
+    for step, call in calls.items():
+        caplog.clear()
+        with pytest.raises(StorageError) as caught:
+            call()
+        abort = Abort.of(caught.value, party="tax")
+        told = " ".join((abort.reason, abort.step, abort.fix, str(caught.value)))
+        assert f"storage: {step}" in told
+        assert "[storage] directory" in told
+        assert ("'model'" in told) == (step != "open")
+        assert "/" not in told
+        assert str(tmp_path / "state") in caplog.text

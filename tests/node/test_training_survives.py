@@ -170,17 +170,19 @@ def test_the_platform_that_is_run_again(site: Site, tmp_path: Path):
 
     folder = site.state(PLATFORM) / "checkpoint"
     before = set(folder.iterdir())
-    process = subprocess.Popen(
-        [*command, "--model", again], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
 
     def two_trees() -> bool:
         new = [path for path in folder.iterdir() if path.name[0] != "." and path not in before]
         return any(len(StoredForest.read(p.read_bytes()).unpack()[0].trees) >= 2 for p in new)
 
-    wait_until(two_trees, "the second tree")
-    process.kill()
-    _, told = process.communicate()
+    with subprocess.Popen(
+        [*command, "--model", again], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            wait_until(two_trees, "the second tree")
+        finally:
+            process.kill()
+        _, told = process.communicate()
     (checkpoint,) = set(folder.iterdir()) - before
     assert f"--frame {FRAME} --resume {checkpoint.name}" in told
     assert not again.exists()

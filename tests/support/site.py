@@ -59,7 +59,9 @@ class Site:
             yield self
 
     def start(self, name: str) -> ManagedProcess:
-        """Start the hub or a provider; it need not be ready yet."""
+        """Start the hub or a provider, ending one that runs; it need not be ready yet."""
+        if name in self.running:
+            self.running[name].stop()
         words = ["hub", "start"] if name == "hub" else ["party", "start"]
         config = self.config(PLATFORM if name == "hub" else name)
         process = start_process(name, [*words, str(config)], self.directory / f"{name}.log")
@@ -69,10 +71,11 @@ class Site:
     def end(self, name: str, number: int = signal.SIGKILL) -> int:
         """End a process by a signal and wait for it; return its code."""
         managed = self.running[name]
-        managed.process.send_signal(number)
-        code = managed.process.wait(30)
-        managed.stop()
-        return code
+        try:
+            managed.process.send_signal(number)
+            return managed.process.wait(30)
+        finally:
+            managed.stop()
 
     def restart(self, name: str, number: int = signal.SIGKILL) -> None:
         """End a process and start it again, not waiting until it is ready."""

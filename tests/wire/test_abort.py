@@ -85,6 +85,14 @@ def test_an_internal_error_shows_only_its_type():
     assert got.fix == "see the log of tax"
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(1)])
+def test_an_interruption_is_no_internal_error(error: BaseException):
+    got = _over_the_wire(error, "platform").to_error("platform")
+    assert type(got) is ProtocolError
+    assert (got.reason, got.party) == ("interrupted at platform.", "platform")
+    assert (got.step, got.fix) == (None, None)
+
+
 @pytest.mark.parametrize("code", ["", "Exception", "annotations", "_SklearnNotFitted", "__doc__"])
 def test_an_unknown_class_becomes_a_protocol_error(code):
     got = Abort(code, "r.", "tax", "", "").to_error("tax")
