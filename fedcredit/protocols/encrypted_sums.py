@@ -197,8 +197,9 @@ class SumServer:
                 step=_STEP,
                 fix="use one of the presets",
             )
-        make = scheme_of(profile).public_keys
-        return cls(make(profile, message.public_key, message.galois_keys), threads=threads)
+        with blamed_on(peer, _STEP):
+            make = scheme_of(profile).public_keys
+            return cls(make(profile, message.public_key, message.galois_keys), threads=threads)
 
     def plan(
         self,
