@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,17 +24,13 @@ from fedcredit.protocols.forest import ProviderData, ProviderShare
 from fedcredit.protocols.gbdt_messages import PredictJob, TrainJob
 from fedcredit.protocols.gbdt_predict import predict_provider
 from fedcredit.protocols.gbdt_provider import ProviderLimits, train_provider
+from fedcredit.protocols.progress import Progress, ignore
 from fedcredit.stats.binning import FeatureBins, bin_matrix, fit_bins
 from fedcredit.wire import Peers
 
 __all__ = ["ProviderEngine"]
 
-Progress = Callable[[str, int, int], None]
 _MODEL = "model"
-
-
-def _nothing(*_: object) -> None:
-    pass
 
 
 class ProviderEngine:
@@ -77,7 +73,7 @@ class ProviderEngine:
         features: Sequence[str] | None = None,
         categorical: Sequence[str] = (),
         threads: int = 1,
-        on_progress: Progress = _nothing,
+        on_progress: Progress = ignore,
     ) -> None:
         self.party = party
         self.policy = policy if policy is not None else ProviderPolicy()

@@ -21,21 +21,17 @@ from fedcredit.models.policy import ProviderPolicy
 from fedcredit.models.report import PartyMatch, PhaseCost
 from fedcredit.models.store import MemoryStore, Store
 from fedcredit.protocols.align_many import align_platform
+from fedcredit.protocols.progress import Progress, ignore
 from fedcredit.uscc import IdReport
 from fedcredit.wire import KindCount, Peers, Transcript
 
 __all__ = ["Federation", "simulate"]
 
 R = TypeVar("R")
-Progress = Callable[[str, int, int], None]
 _PLATFORM = "platform"
 #: Party names stand before the dot in the names of columns.
 _PARTY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _FRAME_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-
-
-def _nothing(*_: object) -> None:
-    pass
 
 
 class Federation:
@@ -76,13 +72,13 @@ class Federation:
         store: Store | None = None,
         engines: Mapping[str, ProviderEngine] | None = None,
         categorical: Sequence[str] = (),
-        on_progress: Progress = _nothing,
+        on_progress: Progress = ignore,
     ) -> None:
         self.backend = backend
         self.store: Store = store if store is not None else MemoryStore()
         self.engines = dict(engines or {})
         self.on_progress = on_progress
-        self.on_note: Callable[[str], None] = _nothing
+        self.on_note: Callable[[str], None] = ignore
         self.default_key = "uscc"
         self.default_id_kind: str | None = None
         self.phases: list[PhaseCost] = []
@@ -322,7 +318,7 @@ def simulate(
     policy: ProviderPolicy | Mapping[str, ProviderPolicy] | None = None,
     categorical: Mapping[str, Sequence[str]] | None = None,
     threads: int = 2,
-    on_progress: Progress = _nothing,
+    on_progress: Progress = ignore,
     **providers: Any,
 ) -> Federation:
     """Make a federation whose parties all live in this process.

@@ -54,7 +54,6 @@ from fedcredit.errors import InputError, PeerProtocolError
 from fedcredit.protocols.align_terms import (
     STEP,
     Agreement,
-    Progress,
     agree_platform,
     agree_provider,
     announce_rows,
@@ -66,6 +65,7 @@ from fedcredit.protocols.align_terms import (
     require_floor,
     shuffled,
 )
+from fedcredit.protocols.progress import Progress
 from fedcredit.wire import Message, Peer, Peers, U8x2, U64x2
 
 __all__ = [

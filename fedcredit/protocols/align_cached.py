@@ -48,12 +48,12 @@ from fedcredit.errors import BudgetError, CiphertextError, InputError, PeerProto
 from fedcredit.protocols.align_terms import (
     STEP,
     Agreement,
-    Progress,
     checked_ids,
     collect,
     from_peer,
     pieces,
 )
+from fedcredit.protocols.progress import Progress
 from fedcredit.wire import Message, Peer, U8x1, U8x2
 
 __all__ = [

@@ -67,7 +67,6 @@ from fedcredit.protocols.align_cached import KnownLists, TagCache, find_cached, 
 from fedcredit.protocols.align_terms import (
     STEP,
     Agreement,
-    Progress,
     agree_platform,
     agree_provider,
     announce_rows,
@@ -79,6 +78,7 @@ from fedcredit.protocols.align_terms import (
     require_floor,
     shuffled,
 )
+from fedcredit.protocols.progress import Progress
 from fedcredit.wire import Message, Peer, Peers, U8x2, U64x1
 
 __all__ = [

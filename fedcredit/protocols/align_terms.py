@@ -30,7 +30,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeVar
@@ -49,7 +49,6 @@ __all__ = [
     "Agreement",
     "Answer",
     "Offer",
-    "Progress",
     "Rows",
     "Terms",
     "agree_platform",
@@ -72,7 +71,6 @@ _COMMIT = b"fedcredit/align/1/coin"
 _MAX_IDS = 1 << 24
 
 #: Called with the step, how much of it is done, and how much there is.
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, eq=False, repr=False)

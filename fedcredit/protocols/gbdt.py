@@ -80,6 +80,7 @@ from fedcredit.protocols.gbdt_messages import (
     TreeEnd,
     TreeStart,
 )
+from fedcredit.protocols.progress import Progress, ignore
 from fedcredit.stats.grower import HistogramWork, TreeGrower
 from fedcredit.stats.histograms import local_histograms
 from fedcredit.stats.quantise import QuantisedGradients
@@ -89,10 +90,6 @@ from fedcredit.wire import Peers
 __all__ = ["ForestHooks", "train_label_holder"]
 
 Bits = npt.NDArray[np.bool_]
-
-
-def _nothing(*_: object) -> None:
-    pass
 
 
 @dataclass(frozen=True)
@@ -108,9 +105,9 @@ class ForestHooks:
         Once, when the block size is chosen: what a tree costs by block size.
     """
 
-    on_tree: Callable[[ForestState, PooledFeatures], None] = _nothing
-    on_progress: Callable[[str, int, int], None] = _nothing
-    on_plan: Callable[[Sequence[TreeEstimate], TreeEstimate], None] = _nothing
+    on_tree: Callable[[ForestState, PooledFeatures], None] = ignore
+    on_progress: Progress = ignore
+    on_plan: Callable[[Sequence[TreeEstimate], TreeEstimate], None] = ignore
 
 
 async def train_label_holder(

@@ -29,7 +29,7 @@ Sources: as for :mod:`~fedcredit.protocols.gbdt`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -40,6 +40,7 @@ from fedcredit.errors import PeerProtocolError
 from fedcredit.protocols.directions import DirectionsClient, DirectionsServer, no_slot
 from fedcredit.protocols.forest import ForestState, PooledFeatures, ProviderShare
 from fedcredit.protocols.gbdt_messages import PredictEnd, PredictJob, PredictLevel
+from fedcredit.protocols.progress import Progress, ignore
 from fedcredit.stats.trees import LEAF, Tree, decision_directions
 from fedcredit.wire import Peer, Peers
 
@@ -52,10 +53,6 @@ _MIN_ROWS = 64
 _STEP = "predict"
 
 Bins = npt.NDArray[np.unsignedinteger]
-
-
-def _nothing(*_: object) -> None:
-    pass
 
 
 @dataclass(frozen=True)
@@ -93,7 +90,7 @@ async def predict_label_holder(
     pooled: PooledFeatures,
     state: ForestState,
     *,
-    on_progress: Callable[[str, int, int], None] = _nothing,
+    on_progress: Progress = ignore,
 ) -> npt.NDArray[np.float64]:
     """Score rows; the label holder's role.
 
@@ -225,7 +222,7 @@ async def predict_provider(
     share: ProviderShare,
     *,
     salt: bytes,
-    on_progress: Callable[[str, int, int], None] = _nothing,
+    on_progress: Progress = ignore,
 ) -> int:
     """Answer with directions; the provider's role, after the job message.
 

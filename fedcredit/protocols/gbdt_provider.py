@@ -29,6 +29,7 @@ from fedcredit.protocols.gbdt_messages import (
     TreeEnd,
     TreeStart,
 )
+from fedcredit.protocols.progress import Progress, ignore
 from fedcredit.protocols.sum_schemes import AnyPlan
 from fedcredit.stats.trees import Split, decision_directions
 from fedcredit.wire import Peer
@@ -36,10 +37,6 @@ from fedcredit.wire import Peer
 __all__ = ["ProviderLimits", "train_provider"]
 
 Bits = npt.NDArray[np.bool_]
-
-
-def _nothing(*_: object) -> None:
-    pass
 
 
 @dataclass(frozen=True)
@@ -69,8 +66,8 @@ async def train_provider(
     limits: ProviderLimits,
     *,
     salt: bytes,
-    on_tree: Callable[[ProviderShare], None] = _nothing,
-    on_progress: Callable[[str, int, int], None] = _nothing,
+    on_tree: Callable[[ProviderShare], None] = ignore,
+    on_progress: Progress = ignore,
 ) -> ProviderShare:
     """Take part in growing a forest; the provider's role, after the job message.
 
@@ -126,7 +123,7 @@ class _Provider:
         self,
         salt: bytes,
         on_tree: Callable[[ProviderShare], None],
-        on_progress: Callable[[str, int, int], None],
+        on_progress: Progress,
     ) -> ProviderShare:
         await self.peer.send(self._describe())
         start = (await self.peer.recv(TrainStart)).trees
