@@ -56,7 +56,7 @@ import numpy.typing as npt
 
 from fedcredit.crypto.encsum_keyholder import check_totals
 from fedcredit.crypto.encsum_pairs import decode_pair, encode_pair
-from fedcredit.errors import CiphertextError, PeerProtocolError
+from fedcredit.errors import CiphertextError, InputError, PeerProtocolError
 from fedcredit.protocols.blame import blamed_on
 from fedcredit.protocols.boosting import Boosting
 from fedcredit.protocols.cost import TreeEstimate, choose_block, estimate_blocks
@@ -390,7 +390,12 @@ class _LabelHolder:
             left = await client.fetch({position[d.node] % none for d in mine})
             for decision in mine:
                 lane = position[decision.node] // none
-                grower.partition(decision.node, left[lane, decision.rows])
+                try:
+                    grower.partition(decision.node, left[lane, decision.rows])
+                except InputError as error:
+                    raise PeerProtocolError(
+                        error.reason, party=name, step="train: directions", fix=error.fix
+                    ) from None
 
     def _split_choices(
         self, decisions: Sequence[SplitDecision], position: Mapping[int, int]

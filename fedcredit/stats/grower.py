@@ -323,6 +323,10 @@ class TreeGrower:
     def partition(self, node: int, goes_left: NDArray[np.bool_]) -> None:
         """Take the directions of a node's rows.
 
+        The gradients of the rows that go left must add up to what the histograms promised, so
+        directions that are damaged or belong to other rows do not pass (rows out of the sample
+        have no such check).
+
         Parameters
         ----------
         node : int
@@ -333,13 +337,22 @@ class TreeGrower:
         Raises
         ------
         InputError
-            If the node waits for no directions, or their shape or type is wrong.
+            If the node waits for no directions, or shape, type or the sum is wrong.
         """
         if node not in self._directions or self._directions[node] is not None:
             raise InputError("this node waits for no directions.", step=_STEP)
         goes_left = np.asarray(goes_left)
         if goes_left.dtype != np.bool_ or goes_left.shape != self._nodes[node].rows.shape:
             raise InputError("directions are one bool per row of the node.", step=_STEP)
+        here = self._nodes[node]
+        assert here.split is not None
+        left = self._g[self._bag(here.rows[goes_left])].sum() * self._g_scale
+        if abs(left - here.split.left_g) > 0.5 * self._g_scale:
+            raise InputError(
+                "the rows that go left do not add up to the split's gradients.",
+                step=f"{_STEP}: directions",
+                fix="check that all parties hold the same rows in the same order",
+            )
         self._directions[node] = goes_left
         if all(directions is not None for directions in self._directions.values()):
             self._descend()

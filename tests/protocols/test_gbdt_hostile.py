@@ -259,10 +259,13 @@ PROVIDER_BY_MODE = {
             lambda m: {"slots": (), "pads": np.zeros((0, m.pads.shape[1]), np.uint8)},
         ),
         "directions cut": ("directions.masked", lambda m: {"pads": m.pads[:, :-1].copy()}),
+        "directions turned": ("directions.masked", lambda m: {"pads": ~m.pads}),
     },
     False: {
         "directions cut": ("directions.open", lambda m: Directions(m.bits[:-1])),
         "directions too long": ("directions.open", lambda m: Directions(longer(m.bits))),
+        "directions turned": ("directions.open", lambda m: Directions(~m.bits)),
+        "one direction turned": ("directions.open", lambda m: Directions(put(m.bits, ~m.bits[0]))),
     },
 }
 PROVIDER_CASES = [(True, name) for name in (*PROVIDER, *PROVIDER_BY_MODE[True])]

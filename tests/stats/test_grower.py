@@ -262,6 +262,11 @@ def test_calls_out_of_turn_are_refused(data):
         grower.partition(decision.node, np.ones(N - 1, bool))
     with pytest.raises(InputError, match="one bool per row"):
         grower.partition(decision.node, np.ones(N, int))
+    column = data[0][decision.rows, decision.feature]
+    turned = decision_directions(column, decision)
+    turned[7] = ~turned[7]
+    with pytest.raises(InputError, match="do not add up to the split's gradients"):
+        grower.partition(decision.node, turned)
 
 
 def test_learning_rate_is_checked(data):
