@@ -108,6 +108,17 @@ def test_real_data_sample(name, hide):
 
 @pytest.mark.realdata
 @REAL
+@MODES
+@pytest.mark.parametrize("providers", [1, 3])
+def test_real_data_sample_with_other_owners(name, hide, providers):
+    case = real_case(name, 2500, n_estimators=2, hide_membership=hide)
+    platform, tax, social = case.owners
+    owners = (platform, tax + social) if providers == 1 else (platform - 2, 2, tax, social)
+    assert_twins(case.but(owners=owners), at_least=10)
+
+
+@pytest.mark.realdata
+@REAL
 def test_real_data_sample_with_constraints_and_weights(name):
     case = real_case(name, 2500, n_estimators=4)
     signs = [0 if info.is_categorical else 1 - i % 3 for i, info in enumerate(case.infos)]
