@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fedcredit.crypto.encsum_bits import pack_bits, raise_modulus, unpack_bits
+from fedcredit.crypto.encsum_checks import check_values
 from fedcredit.crypto.encsum_kernels import BLOCKS_PER_CHUNK
 from fedcredit.crypto.encsum_messages import (
     CiphertextChunk,
@@ -19,7 +20,7 @@ from fedcredit.crypto.encsum_messages import (
 )
 from fedcredit.crypto.encsum_profile import PRIME_BITS, SumProfile
 from fedcredit.crypto.seal import SEED_BYTES
-from fedcredit.errors import CiphertextError, InputError
+from fedcredit.errors import CiphertextError
 
 __all__ = ["CiphertextChunk", "SumAnswers", "SumKeyHolder", "SumPublicKeys", "check_totals"]
 
@@ -87,21 +88,7 @@ class SumKeyHolder:
         InputError
             If shape or type do not fit, or the sum of a vector's magnitudes may overflow.
         """
-        if values.ndim != 2 or values.dtype != np.int64 or not values.shape[0]:
-            raise InputError("values must be an int64 array, vectors by rows.")
-        if not 1 <= values.shape[1] <= self.profile.max_rows:
-            raise InputError(f"a pass of this profile takes 1 to {self.profile.max_rows} rows.")
-        half = 1 << (self.profile.plain_bits - 1)
-        if int(values.max()) >= half or int(values.min()) < -half:
-            raise InputError("a value does not fit the plain modulus.", fix="lower the scale")
-        for vector in values:
-            # Magnitudes are below 2^51 and rows below 2^21, so halves are summed without overflow.
-            positive = vector[vector > 0]
-            negative = vector[vector < 0]
-            if _total(positive) >= half or -_total(negative) > half:
-                raise InputError(
-                    "the sums of a vector may overflow the plain modulus.", fix="lower the scale"
-                )
+        check_values(values, self.profile)
         return self._chunks(values)
 
     def _chunks(self, values: I64) -> Iterator[CiphertextChunk]:
@@ -224,11 +211,6 @@ def check_totals(sums: I64, bins: Sequence[int], totals: ArrayLike) -> None:
             f"the first is feature {wrong[0]}.",
             fix="put every row in a bin, and use a profile made for the number of rows",
         )
-
-
-def _total(values: I64) -> int:
-    low = int((values & np.int64(0xFFFFFF)).sum())
-    return low + (int((values >> np.int64(24)).sum()) << 24)
 
 
 def _bit_reversed(size: int) -> I64:

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fedcredit.crypto.encsum_checks import check_bins
 from fedcredit.crypto.encsum_kernels import BLOCKS_PER_CHUNK, CACHE_FILL, CACHE_OFF, CACHE_USE
 from fedcredit.crypto.encsum_profile import SumProfile
 from fedcredit.crypto.ntt import LANES, RingTables, point_exponents, shoup
-from fedcredit.errors import InputError
 
 __all__ = ["LaneLayout", "MaskPlan"]
 
@@ -103,20 +103,7 @@ class MaskPlan:
         profile: SumProfile,
         threads: int = 1,
     ) -> None:
-        if bins.ndim != 2 or bins.dtype not in (np.uint8, np.uint16):
-            raise InputError("bins must be a uint8 or uint16 array, features by rows.")
-        counts = np.asarray(n_bins, np.int64)
-        if counts.shape != (bins.shape[0],) or not counts.size:
-            raise InputError("n_bins must give one number per feature.")
-        if counts.min() < 1 or counts.max() > NO_BIN:
-            raise InputError("every feature needs 1 to 65535 bins.")
-        if not 1 <= bins.shape[1] <= profile.max_rows:
-            raise InputError(
-                f"a pass of this profile takes 1 to {profile.max_rows} rows.",
-                fix="make the profile for the number of rows",
-            )
-        if threads < 1:
-            raise InputError("threads must be at least 1.")
+        counts = check_bins(bins, n_bins, profile, threads)
         self.profile = profile
         self.threads = threads
         self.n_rows = int(bins.shape[1])

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedcredit.crypto.encsum_bits import crt_factors, pack_bits, switch_modulus
+from fedcredit.crypto.encsum_checks import check_pass
 from fedcredit.crypto.encsum_kernels import (
     BLOCKS_PER_CHUNK,
     CACHE_FILL,
@@ -43,7 +44,7 @@ from fedcredit.crypto.encsum_pairs import decode_pair, encode_pair
 from fedcredit.crypto.encsum_profile import SumProfile
 from fedcredit.crypto.ntt import LANES, inverse_ntt
 from fedcredit.crypto.prg import prg
-from fedcredit.errors import CiphertextError, CryptoError, InputError, KeyMaterialError
+from fedcredit.errors import CiphertextError, CryptoError
 
 __all__ = ["MaskPlan", "SumAccumulator", "decode_pair", "encode_pair"]
 
@@ -88,18 +89,10 @@ class SumAccumulator:
         n_vectors: int,
         threads: int | None = None,
     ) -> None:
-        if public_keys.profile != profile:
-            raise KeyMaterialError("the public keys belong to another profile.")
-        if plan.profile != profile:
-            raise InputError("the mask plan belongs to another profile.")
-        if n_vectors < 1:
-            raise InputError("a pass has at least one vector.")
+        self.threads = check_pass(profile, public_keys, plan, n_vectors, threads)
         self.profile = profile
         self.plan = plan
         self.n_vectors = n_vectors
-        self.threads = plan.threads if threads is None else threads
-        if self.threads < 1:
-            raise InputError("threads must be at least 1.")
         self._keys = PackingKeys.of(public_keys)
         scale = profile.block if profile.packed_answers else 1
         data = profile.context.primes[:-1]

@@ -27,10 +27,11 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
+from fedcredit.crypto.encsum_checks import check_bins, check_pass, check_values
 from fedcredit.crypto.encsum_messages import CiphertextChunk, SumAnswers
 from fedcredit.crypto.paillier import PaillierSecret
 from fedcredit.crypto.paillier_profile import BLOCK_ROWS, PaillierProfile, PaillierPublicKeys
-from fedcredit.errors import CiphertextError, CryptoError, InputError, KeyMaterialError
+from fedcredit.errors import CiphertextError, CryptoError
 
 __all__ = [
     "PaillierAccumulator",
@@ -94,16 +95,7 @@ class PaillierKeyHolder:
         InputError
             If shape or type do not fit, or the sum of a vector's magnitudes may overflow.
         """
-        if values.ndim != 2 or values.dtype != np.int64 or not values.shape[0]:
-            raise InputError("values must be an int64 array, vectors by rows.")
-        if not 1 <= values.shape[1] <= self.profile.max_rows:
-            raise InputError(f"a pass of this profile takes 1 to {self.profile.max_rows} rows.")
-        half = 1 << (self.profile.plain_bits - 1)
-        for vector in values.tolist():
-            if sum(m for m in vector if m > 0) >= half or sum(m for m in vector if m < 0) < -half:
-                raise InputError(
-                    "the sums of a vector may overflow the plain modulus.", fix="lower the scale"
-                )
+        check_values(values, self.profile)
         return self._chunks(values)
 
     def _chunks(self, values: I64) -> Iterator[CiphertextChunk]:
@@ -174,20 +166,7 @@ class PaillierPlan:
         profile: PaillierProfile,
         threads: int = 1,
     ) -> None:
-        if bins.ndim != 2 or bins.dtype not in (np.uint8, np.uint16):
-            raise InputError("bins must be a uint8 or uint16 array, features by rows.")
-        counts = np.asarray(n_bins, np.int64)
-        if counts.shape != (bins.shape[0],) or not counts.size:
-            raise InputError("n_bins must give one number per feature.")
-        if counts.min() < 1 or counts.max() > 0xFFFF:
-            raise InputError("every feature needs 1 to 65535 bins.")
-        if not 1 <= bins.shape[1] <= profile.max_rows:
-            raise InputError(
-                f"a pass of this profile takes 1 to {profile.max_rows} rows.",
-                fix="make the profile for the number of rows",
-            )
-        if threads < 1:
-            raise InputError("threads must be at least 1.")
+        counts = check_bins(bins, n_bins, profile, threads)
         self.profile = profile
         self.threads = threads
         self.n_rows = int(bins.shape[1])
@@ -241,18 +220,10 @@ class PaillierAccumulator:
         n_vectors: int,
         threads: int | None = None,
     ) -> None:
-        if public_keys.profile != profile:
-            raise KeyMaterialError("the public keys belong to another profile.")
-        if plan.profile != profile:
-            raise InputError("the plan belongs to another profile.")
-        if n_vectors < 1:
-            raise InputError("a pass has at least one vector.")
+        self.threads = check_pass(profile, public_keys, plan, n_vectors, threads)
         self.profile = profile
         self.plan = plan
         self.n_vectors = n_vectors
-        self.threads = plan.threads if threads is None else threads
-        if self.threads < 1:
-            raise InputError("threads must be at least 1.")
         self._key = public_keys.modulus()
         self._sums = [[self._key.plain(0)] * (plan.total_bins + 1) for _ in range(n_vectors)]
         self._next_block = 0

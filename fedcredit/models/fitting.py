@@ -108,15 +108,12 @@ class JobRows:
     y : ndarray, shape (n,)
         As given; not yet coded.
     weight : ndarray of float64, shape (n,), or None
-    train_places : ndarray of int64
-        Where the training frame's rows went.
     """
 
     frame: FederatedFrame
     is_train: npt.NDArray[np.bool_] = field(repr=False)
     y: npt.NDArray[Any] = field(repr=False)
     weight: Floats | None = field(repr=False)
-    train_places: npt.NDArray[np.int64] = field(repr=False)
 
 
 def row_values(frame: FederatedFrame, values: Any, what: str) -> npt.NDArray[Any]:
@@ -238,14 +235,11 @@ def choose_rows(
             fix="train on distinct rows, none of them a validation row; give multiplicities as "
             "sample_weight",
         )
-    places = np.empty(len(order), np.int64)
-    places[order] = np.arange(len(order))
     return JobRows(
         frame=with_rows(frame, ascending),
         is_train=is_train[order],
         y=labels[order],
         weight=None if weights is None else _weights(weights[order], is_train[order]),
-        train_places=places[: len(frame)],
     )
 
 

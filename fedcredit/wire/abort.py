@@ -20,7 +20,13 @@ def _clean(text: str | None, limit: int = MAX_TEXT) -> str:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Abort(Message, kind="wire.abort", version=1, max_bytes=16 << 10):
+class Abort(
+    Message,
+    kind="wire.abort",
+    version=1,
+    max_bytes=16 << 10,
+    reveals="that a party ended the session, and why",
+):
     """Any party to every peer of its session: it ends, and why.
 
     Reveals the class and text of a :class:`~fedcredit.errors.FedCreditError`, which by that
