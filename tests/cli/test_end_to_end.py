@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -215,10 +216,12 @@ def test_logs_hold_no_id_and_no_value(pilot: Pilot, trained: dict[str, Any]):
             for column in table.columns:
                 if column in text and column != "uscc":
                     raise AssertionError(f"{where} names the column {column} of {party}")
-            # Whatever is long enough not to be a count, a port or a time by chance.
-            for column in table.select_dtypes("number"):
+            # Whole numbers of the text, since "37818.0" stands inside many a time stamp, and
+            # only what is long enough not to be a count, a port or a duration by chance.
+            numbers = set(re.findall(r"(?<![\d.])\d+\.\d+(?![\d.])", text))
+            for column in table.select_dtypes("float"):
                 values = {repr(v) for v in table[column].dropna().tolist()}
-                found = [v for v in values if len(v) >= 7 and v in text]
+                found = [v for v in values & numbers if len(v) >= 7]
                 assert not found, (where, party, column)
 
 
