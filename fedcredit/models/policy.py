@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, get_args
 
-__all__ = ["ProviderPolicy"]
+from fedcredit.errors import InputError
+
+__all__ = ["ProviderPolicy", "ReasonGrain"]
+
+ReasonGrain = Literal["feature", "group", "party"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +33,28 @@ class ProviderPolicy:
         How often a model may split on one of the provider's features; None for no limit.
     allow_sorted : bool
         Whether a job may show the provider which rows share a node (the faster mode).
+    allow_user_splits : bool
+        Whether the platform may choose split points and special codes of the provider's features;
+        otherwise it never learns where a bin begins.
+    max_binnings_per_feature : int
+        How often the events in a feature's bins may be counted, over all jobs.
+    release_correlations : bool
+        Whether the platform may learn the correlations of the provider's binned features.
+    release_coefficients : bool
+        Whether the platform may learn the provider's coefficients and standard errors.
+    max_revealed_predictors : int or None
+        How often a sum that holds the provider's linear predictor of a row may be shown to the
+        platform, over all models; None for half the number of the provider's features. The
+        predictors of as many models as there are features would give the features themselves.
+    reason_grain : {"feature", "group", "party"}
+        How finely reason codes may name the provider's part in a score.
+    feature_groups : mapping of str to str
+        Group of each feature, for ``reason_grain="group"``.
+
+    Raises
+    ------
+    InputError
+        The grain is unknown.
     """
 
     min_intersection: int = 50
@@ -36,3 +64,18 @@ class ProviderPolicy:
     max_trees: int = 1000
     max_splits_per_feature: int | None = None
     allow_sorted: bool = True
+    allow_user_splits: bool = False
+    max_binnings_per_feature: int = 3
+    release_correlations: bool = True
+    release_coefficients: bool = True
+    max_revealed_predictors: int | None = None
+    reason_grain: ReasonGrain = "feature"
+    feature_groups: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.reason_grain not in get_args(ReasonGrain):
+            raise InputError(
+                "the policy's reason_grain is unknown.",
+                step="policy",
+                fix=f"use one of {', '.join(get_args(ReasonGrain))}",
+            )

@@ -46,7 +46,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 from fedcredit.errors import ConfigError
 from fedcredit.node.certs import Credentials, TlsMaterial, load_signing, load_tls
@@ -195,9 +195,14 @@ class NodeConfig:
 
         section = Section(self.path, "policy", dict(self.policy_values))
         values: dict[str, Any] = {}
+        hints = get_type_hints(ProviderPolicy)
         for field in dataclasses.fields(ProviderPolicy):
             if field.name not in self.policy_values:
                 section.known(field.name)
+            elif get_origin(hints[field.name]) is Literal:
+                values[field.name] = section.choice(field.name, get_args(hints[field.name]))
+            elif get_origin(hints[field.name]) is Mapping:
+                values[field.name] = section.text_map(field.name)
             elif isinstance(field.default, bool):
                 values[field.name] = section.flag(field.name, default=field.default)
             elif isinstance(field.default, int) or field.default is None:

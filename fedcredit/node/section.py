@@ -98,6 +98,15 @@ class Section:
             self.fail(f"{key!r} names an entry twice")
         return tuple(values)
 
+    def text_map(self, key: str) -> dict[str, str]:
+        """Take a table of texts; empty if it is not there."""
+        if not self.present(key):
+            return {}
+        values = self._take(key, (dict,), "a table of texts")
+        if not all(isinstance(value, str) and value.strip() for value in values.values()):
+            self.fail(f"{key!r} must be a table of texts")
+        return dict(values)
+
     def choice(self, key: str, options: tuple[str, ...], default: str | None = None) -> str:
         """Take one of ``options``."""
         if default is not None and not self.present(key):

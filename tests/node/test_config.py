@@ -32,6 +32,8 @@ coordinators = ["platform"]
 min_intersection = 100
 max_splits_per_feature = 3
 release_feature_names = true
+reason_grain = "group"
+feature_groups = { annual_paid = "payments" }
 [storage]
 directory = "state"
 [session]
@@ -83,7 +85,11 @@ def test_a_providers_file(tmp_path: Path):
     assert config.tls.key == tmp_path / "tls.key"
     assert config.coordinators == ("platform",)
     assert config.policy() == ProviderPolicy(
-        min_intersection=100, max_splits_per_feature=3, release_feature_names=True
+        min_intersection=100,
+        max_splits_per_feature=3,
+        release_feature_names=True,
+        reason_grain="group",
+        feature_groups={"annual_paid": "payments"},
     )
     assert config.session == SessionConfig(idle_timeout=60.0, max_sessions=2)
     assert config.logging.json
@@ -126,6 +132,8 @@ def test_a_platforms_file(tmp_path: Path):
         ('party = "tax"', "party = 3", "must be a text"),
         ("idle_timeout = 60", "idle_timeout = 0", "at least 0.1"),
         ("idle_timeout = 60", "idle_timeout = inf", "at least 0.1"),
+        ('reason_grain = "group"', 'reason_grain = "row"', "must be one of feature, group, party"),
+        ('annual_paid = "payments"', "annual_paid = 1", "must be a table of texts"),
         ("threads = 2", "threads = 0", "at least 1"),
         ('level = "DEBUG"', 'level = "LOUD"', "must be one of DEBUG"),
         ("[storage]", "", "lacks the table"),
