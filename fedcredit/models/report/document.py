@@ -14,21 +14,21 @@ from fedcredit.errors import InputError
 
 __all__ = ["FORMAT", "from_dict", "to_dict"]
 
-#: Name and version of the document; raised with every change that old readers cannot take.
+#: Name and version of the training report; raised with every change that old readers cannot take.
 FORMAT = "fedcredit.training_report/1"
 
 T = TypeVar("T")
 
 
-def to_dict(report: Any) -> dict[str, Any]:
+def to_dict(report: Any, format: str = FORMAT) -> dict[str, Any]:
     """Return a report dataclass as strict JSON values, with its ``format``.
 
     Not-a-number and infinite values become None.
     """
-    return {"format": FORMAT, **_plain(report)}
+    return {"format": format, **_plain(report)}
 
 
-def from_dict(cls: type[T], values: Mapping[str, Any]) -> T:
+def from_dict(cls: type[T], values: Mapping[str, Any], format: str = FORMAT) -> T:
     """Build a report dataclass from :func:`to_dict`'s result.
 
     Raises
@@ -36,11 +36,11 @@ def from_dict(cls: type[T], values: Mapping[str, Any]) -> T:
     InputError
         Another format or version, a missing or unknown entry, a value of the wrong type.
     """
-    if values.get("format") != FORMAT:
+    if values.get("format") != format:
         raise InputError(
-            "this is not a training report of the version that this package reads.",
+            "this is not a report of the version that this package reads.",
             step="read report",
-            fix=f"pass a document of format {FORMAT}",
+            fix=f"pass a document of format {format}",
         )
     return typing.cast(T, _build(cls, {k: v for k, v in values.items() if k != "format"}, "report"))
 

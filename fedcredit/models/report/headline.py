@@ -10,8 +10,14 @@ from fedcredit.models.report.text import count, decimal, name, percent, signed, 
 __all__ = ["MODEL_NAMES", "SPLIT_NAMES", "headline", "shown"]
 
 MODEL_NAMES = {"joint": "joint model", "alone": "platform alone"}
-SPLIT_NAMES = {"train": "training", "valid": "validation", "test": "test"}
+SPLIT_NAMES = {
+    "train": "training",
+    "valid": "validation",
+    "test": "test",
+    "out_of_time": "out-of-time",
+}
 _BASIS = {
+    "out_of_time": "which are of another time than the training rows",
     "test": "which took no part in training",
     "valid": "by which training may have been stopped or tuned, so the figures may be optimistic",
     "train": "which the models were fitted to, so the figures are optimistic",

@@ -9,9 +9,9 @@ from __future__ import annotations
 import functools
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import jinja2
 from markupsafe import Markup
@@ -27,13 +27,17 @@ from fedcredit.models.report.text import count, decimal, name, percent, signed, 
 if TYPE_CHECKING:
     from fedcredit.models.report.data import TrainingReport
 
-__all__ = ["render", "to_svg"]
+__all__ = ["Picture", "Section", "html", "page", "picture", "render", "run_sections", "to_svg"]
+
+T = TypeVar("T")
 
 _SVG_METADATA: dict[str, None] = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 
 
 @dataclass(frozen=True)
-class _Picture:
+class Picture:
+    """A drawing and what stands below it."""
+
     svg: Markup
     caption: str
 
@@ -46,17 +50,24 @@ class _Tile:
 
 
 @dataclass(frozen=True)
-class _Section:
+class Section:
+    """One part of a page; a part without tables and pictures is left out."""
+
     anchor: str
     short: str
     title: str
     intro: str
     tables: tuple[Markup, ...]
-    pictures: tuple[_Picture, ...]
+    pictures: tuple[Picture, ...]
 
 
 def render(report: TrainingReport) -> str:
     """Return the report as an HTML page; parts without data are left out."""
+    return page(report, list(run_sections(report).values()))
+
+
+def page(report: TrainingReport, sections: Sequence[Section]) -> str:
+    """Return a page on a training run: its headline, then these sections."""
     return _template().render(
         title=name(report.title),
         model=name(report.model),
@@ -66,10 +77,10 @@ def render(report: TrainingReport) -> str:
         created_iso=report.provenance.created.isoformat(),
         sentences=headline(report),
         tiles=_tiles(report),
-        worth=_picture(
+        worth=picture(
             report, plots.uplift, "Difference and its interval; zero means no difference."
         ),
-        sections=[s for s in _sections(report) if s.tables or s.pictures],
+        sections=[s for s in sections if s.tables or s.pictures],
         version=name(report.provenance.package_version),
     )
 
@@ -141,120 +152,127 @@ def _tiles(report: TrainingReport) -> list[_Tile]:
     return tiles
 
 
-def _picture(
-    report: TrainingReport, draw: Callable[[TrainingReport], Figure | None], caption: str
-) -> tuple[_Picture, ...]:
-    figure = draw(report)
+def picture(
+    subject: T, draw: Callable[[T], Figure | None], caption: str, key: str = ""
+) -> tuple[Picture, ...]:
+    """Draw a picture of a report or of a part of it; nothing if there is nothing to draw.
+
+    ``key`` tells several pictures by the same function apart.
+    """
+    figure = draw(subject)
     if figure is None:
         return ()
     title = figure.axes[0].get_title(loc="left")
-    key = draw.__name__.replace("_", "-")
-    return (_Picture(to_svg(figure, key, f"{title}. {caption}"), caption),)
+    prefix = draw.__name__.replace("_", "-") + key
+    return (Picture(to_svg(figure, prefix, f"{title}. {caption}"), caption),)
 
 
-def _html(*tables: Table | None) -> tuple[Markup, ...]:
+def html(*tables: Table | None) -> tuple[Markup, ...]:
+    """Return the tables that there are as HTML."""
     return tuple(table.to_html() for table in tables if table is not None)
 
 
-def _sections(report: TrainingReport) -> list[_Section]:
+def run_sections(report: TrainingReport) -> dict[str, Section]:
+    """Return the sections on a training run by their anchors."""
     wire = report.wire or ()
-    return [
-        _Section(
+    made = (
+        Section(
             "data",
             "Data",
             "Data and matching",
             "",
-            _html(views.match_table(report), views.split_table(report)),
+            html(views.match_table(report), views.split_table(report)),
             (),
         ),
-        _Section(
+        Section(
             "settings",
             "Settings",
             "Parameters and privacy settings",
             "",
-            _html(views.privacy_table(report), views.parameter_table(report)),
+            html(views.privacy_table(report), views.parameter_table(report)),
             (),
         ),
-        _Section(
+        Section(
             "quality",
             "Quality",
             "Quality",
             "",
-            _html(views.quality_table(report), views.gains_table(report)),
+            html(views.quality_table(report), views.gains_table(report)),
             _quality_pictures(report),
         ),
-        _Section(
+        Section(
             "importance",
             "Importance",
             "Importance",
             "",
-            _html(views.party_table(report), views.feature_table(report)),
+            html(views.party_table(report), views.feature_table(report)),
             (),
         ),
-        _Section(
+        Section(
             "cost",
             "Cost",
             "Cost",
             "",
-            _html(views.phase_table(report), views.wire_table(report)),
-            _picture(report, plots.tree_costs, _tree_caption(report)),
+            html(views.phase_table(report), views.wire_table(report)),
+            picture(report, plots.tree_costs, _tree_caption(report)),
         ),
-        _Section(
+        Section(
             "learned",
             "Who learned what",
             "Who learned what",
             f"The messages in this job's transcript, {count(sum(r.messages for r in wire))} in all "
             f"with {size(sum(r.bytes for r in wire))}, by the party that received them. The last "
             "column is what the class of the message declares.",
-            _html(*views.learned_tables(report)),
+            html(*views.learned_tables(report)),
             (),
         ),
-        _Section(
+        Section(
             "reproducibility",
             "Reproducibility",
             "Reproducibility",
             "",
-            _html(views.provenance_table(report)),
+            html(views.provenance_table(report)),
             (),
         ),
-    ]
+    )
+    return {section.anchor: section for section in made}
 
 
-def _quality_pictures(report: TrainingReport) -> tuple[_Picture, ...]:
+def _quality_pictures(report: TrainingReport) -> tuple[Picture, ...]:
     joint, alone = shown(report), shown(report, "alone")
-    pictures: tuple[_Picture, ...] = ()
+    pictures: tuple[Picture, ...] = ()
     if isinstance(joint, ClassifierQuality):
         ks_note = ""
         if isinstance(alone, ClassifierQuality):
             ks_note = f" The platform alone reaches {decimal(alone.ks, 3)}."
         pictures = (
-            *_picture(report, plots.roc, "Up and left is better."),
-            *_picture(
+            *picture(report, plots.roc, "Up and left is better."),
+            *picture(
                 report,
                 plots.ks,
                 f"KS of the joint model: {decimal(joint.ks, 3)}.{ks_note}",
             ),
-            *_picture(
+            *picture(
                 report,
                 plots.gains,
                 f"The riskiest 10 % of rows hold {percent(joint.top_capture)} of all events.",
             ),
-            *_picture(report, plots.lift, "1 × is the event rate of all rows."),
-            *_picture(
+            *picture(report, plots.lift, "1 × is the event rate of all rows."),
+            *picture(
                 report,
                 plots.calibration,
                 "Groups of equal size; bars are 95 % Wilson intervals.",
             ),
-            *_picture(report, plots.score_distribution, "Each class adds up to 100 %."),
+            *picture(report, plots.score_distribution, "Each class adds up to 100 %."),
         )
     elif isinstance(joint, RegressorQuality):
         pictures = (
-            *_picture(report, plots.predicted_actual, "Groups of rows of similar prediction."),
-            *_picture(report, plots.residuals, "A flat line at zero means no systematic error."),
+            *picture(report, plots.predicted_actual, "Groups of rows of similar prediction."),
+            *picture(report, plots.residuals, "A flat line at zero means no systematic error."),
         )
     return (
         *pictures,
-        *_picture(report, plots.learning_curve, f"Mean {name(report.loss_name)} per row."),
+        *picture(report, plots.learning_curve, f"Mean {name(report.loss_name)} per row."),
     )
 
 

@@ -14,9 +14,9 @@ from fedcredit.errors import InputError
 __all__ = ["SPLITS", "ModelName", "Scores", "SplitName", "best_split", "find"]
 
 ModelName = Literal["joint", "alone"]
-SplitName = Literal["train", "valid", "test"]
+SplitName = Literal["train", "valid", "test", "out_of_time"]
 #: Parts of the data, best evidence first.
-SPLITS: tuple[SplitName, ...] = ("test", "valid", "train")
+SPLITS: tuple[SplitName, ...] = ("test", "out_of_time", "valid", "train")
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -29,7 +29,7 @@ class Scores:
     ----------
     name : {"joint", "alone"}
         The joint model, or the model that the platform gets from its own data.
-    split : {"train", "valid", "test"}
+    split : {"train", "valid", "test", "out_of_time"}
     y_true : ndarray, shape (n,)
         Labels 0 and 1 (1 = event), or the values of a regression target.
     y_score : ndarray, shape (n,)
@@ -55,7 +55,7 @@ class Scores:
             raise InputError(
                 "scores are of an unknown model or split.",
                 step="report",
-                fix="name is joint or alone; split is train, valid or test",
+                fix="name is joint or alone; split is train, valid, test or out_of_time",
             )
         for attribute in ("y_true", "y_score", "weights"):
             given = getattr(self, attribute)
