@@ -46,6 +46,9 @@ class ProviderPolicy:
         How often a sum that holds the provider's linear predictor of a row may be shown to the
         platform, over all models; None for half the number of the provider's features. The
         predictors of as many models as there are features would give the features themselves.
+    allow_exact_predictor : bool
+        Whether revealed predictors may be exact. Otherwise they are rounded at random to about
+        one point of a scorecard, so that bins cannot be read off a row's sum.
     reason_grain : {"feature", "group", "party"}
         How finely reason codes may name the provider's part in a score.
     feature_groups : mapping of str to str
@@ -69,6 +72,7 @@ class ProviderPolicy:
     release_correlations: bool = True
     release_coefficients: bool = True
     max_revealed_predictors: int | None = None
+    allow_exact_predictor: bool = False
     reason_grain: ReasonGrain = "feature"
     feature_groups: Mapping[str, str] = field(default_factory=dict)
 

@@ -53,9 +53,6 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from numpy.typing import NDArray
 
 from fedcredit.crypto import okvs
@@ -78,6 +75,7 @@ from fedcredit.protocols.align_terms import (
     require_floor,
     shuffled,
 )
+from fedcredit.protocols.pairwise import PairKey, agree_keys
 from fedcredit.protocols.progress import Progress
 from fedcredit.wire import Message, Peer, Peers, U8x2, U64x1
 
@@ -101,15 +99,13 @@ _TAGS = 1 << 16
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ShareKey(
-    Message,
+    PairKey,
     kind="align.share-key",
     version=1,
     max_bytes=4 << 10,
     reveals="nothing: a random public key",
 ):
     """Provider to provider: a fresh X25519 public key, 32 bytes."""
-
-    public: bytes
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -350,7 +346,7 @@ async def _private_provider(
     on_progress: Progress | None,
 ) -> NDArray[np.int64]:
     shares = np.zeros(len(items), np.uint64)
-    for key in await _share_keys(others, session):
+    for key in await agree_keys(others, session, _SHARE, step=STEP, message=ShareKey):
         part = keyed_hashes(key, items, _MASK_BYTES, _SHARE)
         shares ^= part.view("<u8").astype(np.uint64, copy=False).reshape(-1)
     hashes, outputs = await oprf_send(
@@ -362,26 +358,6 @@ async def _private_provider(
     for first, words in pieces(store.table, _WORDS):
         await peer.send(StorePart(first, words))
     return await _learn_found(peer, tags, agreement.floor)
-
-
-async def _share_keys(others: list[Peer], session: bytes) -> list[bytes]:
-    """Agree on a fresh key with every other provider (X25519, HKDF-SHA256)."""
-    secret = X25519PrivateKey.generate()
-    own = secret.public_key().public_bytes_raw()
-    for other in others:
-        await other.send(ShareKey(own))
-    keys = []
-    for other in others:
-        theirs = (await other.recv(ShareKey)).public
-        try:
-            shared = secret.exchange(X25519PublicKey.from_public_bytes(theirs))
-        except ValueError:
-            raise PeerProtocolError(
-                f"the public key of {other.name} is malformed.", step=STEP
-            ) from None
-        info = _SHARE + b"".join(sorted((own, theirs)))
-        keys.append(HKDF(SHA256(), 32, session, info).derive(shared))
-    return keys
 
 
 async def _learn_found(peer: Peer, tags: NDArray[np.uint8], floor: int) -> NDArray[np.int64]:
