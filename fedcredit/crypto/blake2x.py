@@ -21,7 +21,7 @@ from numba.core import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from fedcredit.crypto.ntt import JIT, array_data, load_vector, splat, store_vector
+from fedcredit.crypto.lanes import JIT, array_data, load_vector, splat, store_vector
 
 __all__ = ["expand_seed", "uniform_polynomial"]
 

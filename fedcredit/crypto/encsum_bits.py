@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from fedcredit.crypto.ntt import JIT
 
 __all__ = [
+    "bit_reversed",
     "count_out_of_range",
     "crt_factors",
     "pack_bits",
@@ -82,9 +83,10 @@ def switch_modulus(residues: U32, primes: U64, crt: U64, bits: int, out: U64) ->
     """Scale residues (K, n) modulo the product M of K primes to ``round(2^bits x / M)``.
 
     ``x / M`` is the sum of the fractions ``(x_k crt_k mod p_k) / p_k`` modulo 1, taken to 64 bits;
-    the truncations move a rounding by one at most once in ``2^(60 - bits)`` values.
+    the truncations, whose mean ``K / 2`` is made good, move a rounding by one at most once in
+    ``2^(60 - bits)`` values and then by no more than ``K 2^(bits - 65)`` beyond it.
     """
-    half = uint64(1) << uint64(63 - bits)
+    half = (uint64(1) << uint64(63 - bits)) + uint64(primes.size // 2)
     for i in range(out.size):
         total = half
         for k in range(primes.size):
@@ -120,3 +122,13 @@ def crt_factors(primes: tuple[int, ...]) -> U64:
     for p in primes:
         product *= p
     return np.array([pow(product // p, -1, p) for p in primes], np.uint64)
+
+
+def bit_reversed(size: int) -> NDArray[np.int64]:
+    """Give the numbers below ``size``, a power of two, each with its bits reversed."""
+    bits = size.bit_length() - 1
+    numbers = np.arange(size)
+    out = np.zeros(size, np.int64)
+    for b in range(bits):
+        out |= ((numbers >> b) & 1) << (bits - 1 - b)
+    return out

@@ -25,18 +25,16 @@ from numpy.typing import NDArray
 
 from fedcredit.crypto.blake2x import uniform_polynomial
 from fedcredit.crypto.encsum_bits import unpack_bits
-from fedcredit.crypto.ntt import (
-    JIT,
-    LANES,
-    array_data,
-    forward_ntt,
-    load_vector,
-    splat,
-    store_vector,
-    tail_stages,
-)
+from fedcredit.crypto.lanes import JIT, LANES, array_data, load_vector, splat, store_vector
+from fedcredit.crypto.ntt import forward_ntt, tail_stages
 
-__all__ = ["BLOCKS_PER_CHUNK", "accumulate_rows", "prepare_ciphertext"]
+__all__ = [
+    "BLOCKS_PER_CHUNK",
+    "accumulate_rows",
+    "copy_lanes",
+    "multiply_accumulate",
+    "prepare_ciphertext",
+]
 
 BLOCKS_PER_CHUNK = 16
 """Blocks whose products are summed before one reduction."""
@@ -62,7 +60,7 @@ _V64 = ir.VectorType(_I64, LANES // 2)
 
 
 @intrinsic
-def _copy_lanes(typing: Any, source: Any, i: Any, target: Any, k: Any):  # type: ignore[no-untyped-def]
+def copy_lanes(typing: Any, source: Any, i: Any, target: Any, k: Any):  # type: ignore[no-untyped-def]
     """Copy sixteen lanes."""
     signature = types.void(source, types.int64, target, types.int64)
 
@@ -140,7 +138,7 @@ def _open_four(  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def _multiply_accumulate(  # type: ignore[no-untyped-def]
+def multiply_accumulate(  # type: ignore[no-untyped-def]
     typing: Any, masks: Any, i: Any, cipher: Any, k: Any, acc: Any, a: Any, p: Any, pinv: Any
 ):
     """Add sixteen blocks' products, divided by 2^32, onto sixteen lanes of an accumulator.
@@ -255,10 +253,9 @@ def prepare_ciphertext(
         return bad
     uniform_polynomial(seed, primes, stream, parts[1])
     values = np.empty(n, np.uint32)
-    scratch = np.empty(n, np.uint32)
     for side in range(2):
         for i in range(primes.size):
-            forward_ntt(values, parts[side, i], forward[i, 0], forward[i, 1], primes[i], scratch)
+            forward_ntt(values, parts[side, i], forward[i, 0], forward[i, 1], primes[i])
             target = out[i, 2 * vector + side]
             for j in range(lanes.size // LANES):
                 start = j * _SPAN + block * LANES
@@ -304,7 +301,7 @@ def _mask(
             inside = k >= 0 and k < count
             at = (block - 1 - j) * LANES
             if s == 0:
-                _copy_lanes(table, (k + slot if inside else EMPTY) * LANES, a, at)
+                copy_lanes(table, (k + slot if inside else EMPTY) * LANES, a, at)
             elif inside:
                 _add_lanes(table, (k + slot) * LANES, a, at, p)
     tail_stages(a, tail[0], tail[1], p, 1)
@@ -376,7 +373,7 @@ def accumulate_rows(
                     for b in range(n_blocks):
                         _mask(bins, start + b * block, parts, tables[i], tails[i], p, one)
                         for j in range(block):
-                            _copy_lanes(one, j * LANES, masks, j * _SPAN + b * LANES)
+                            copy_lanes(one, j * LANES, masks, j * _SPAN + b * LANES)
             for first in range(0, block, tile):
                 for q in range(vectors):
                     polynomial = cipher[i, q]
@@ -384,6 +381,6 @@ def accumulate_rows(
                         masks = own[row - lowest] if mode == CACHE_OFF else cache[row, i]
                         target = acc[row, i, q]
                         for j in range(first, first + tile):
-                            _multiply_accumulate(
+                            multiply_accumulate(
                                 masks, j * _SPAN, polynomial, j * _SPAN, target, j * LANES, p, pinv
                             )

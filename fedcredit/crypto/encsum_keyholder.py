@@ -8,8 +8,8 @@ from typing import NoReturn
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fedcredit.crypto.encsum_bits import pack_bits, raise_modulus, unpack_bits
-from fedcredit.crypto.encsum_checks import check_values
+from fedcredit.crypto.encsum_bits import bit_reversed, pack_bits, raise_modulus, unpack_bits
+from fedcredit.crypto.encsum_checks import check_dense_values, check_values
 from fedcredit.crypto.encsum_kernels import BLOCKS_PER_CHUNK
 from fedcredit.crypto.encsum_messages import (
     CiphertextChunk,
@@ -76,7 +76,8 @@ class SumKeyHolder:
         Parameters
         ----------
         values : ndarray of int64, shape (V, n)
-            Numbers whose sums stay in ``[-2^(plain_bits - 1), 2^(plain_bits - 1))``.
+            Numbers whose sums stay in ``[-2^(plain_bits - 1), 2^(plain_bits - 1))``; with dense
+            weights numbers below ``2^(value_bits - 1)`` in magnitude.
 
         Yields
         ------
@@ -88,7 +89,10 @@ class SumKeyHolder:
         InputError
             If shape or type do not fit, or the sum of a vector's magnitudes may overflow.
         """
-        check_values(values, self.profile)
+        if self.profile.is_dense:
+            check_dense_values(values, self.profile)
+        else:
+            check_values(values, self.profile)
         return self._chunks(values)
 
     def _chunks(self, values: I64) -> Iterator[CiphertextChunk]:
@@ -122,9 +126,10 @@ class SumKeyHolder:
         answers : SumAnswers
             From one provider.
         n_vectors : int
-            V.
+            V; 1 for dense weights.
         bins : sequence of int
-            Number of bins of every feature, in the provider's order.
+            Number of bins of every feature, in the provider's order; 1 per column for dense
+            weights.
 
         Returns
         -------
@@ -140,29 +145,26 @@ class SumKeyHolder:
         profile = self.profile
         total = int(sum(bins))
         answers.validate(profile, n_vectors, total)
-        width, block = profile.bins_per_mask, profile.block
+        width, per_answer = profile.bins_per_mask, 1 << profile.pack_steps
+        kept = profile.kept_coefficients
+        stride = profile.degree // kept
         masks = -(-total // width)
         sums = np.zeros((n_vectors * masks, width), np.int64)
         first, second = words_of(answers.c0), words_of(answers.c1)
         residues = np.zeros((2, profile.primes, profile.degree), np.uint64)
-        order = _bit_reversed(block)
+        order = bit_reversed(per_answer)
+        values = np.empty((profile.primes, kept), np.uint64)
         for i in range(len(first)):
-            if profile.packed_answers:
-                self._raise(first[i], residues[0])
-            else:
-                kept = np.empty((profile.primes, width), np.uint64)
-                self._raise(first[i], kept)
-                residues[0][:, ::block] = kept
+            self._raise(first[i], values)
+            residues[0][:, ::stride] = values
             self._raise(second[i], residues[1])
-            plain = self._centred(self._keys.decrypt(residues)).reshape(width, block)
-            if profile.packed_answers:
-                ordered = plain[:, order].T
-                here = min(block, len(sums) - i * block)
-                sums[i * block : i * block + here] = ordered[:here]
-                if np.any(ordered[here:]):
-                    raise CiphertextError("an answer carries more sums than were asked for.")
-            else:
-                sums[i] = plain[:, 0]
+            plain = self._centred(self._keys.decrypt(residues))[::stride]
+            ordered = plain.reshape(width, per_answer)[:, order].T
+            start = i * per_answer
+            here = min(per_answer, len(sums) - start)
+            sums[start : start + here] = ordered[:here]
+            if np.any(ordered[here:]):
+                raise CiphertextError("an answer carries more sums than were asked for.")
         table = sums.reshape(n_vectors, masks * width)
         if np.any(table[:, total:]):
             raise CiphertextError("a sum of no bin is not zero.")
@@ -211,12 +213,3 @@ def check_totals(sums: I64, bins: Sequence[int], totals: ArrayLike) -> None:
             f"the first is feature {wrong[0]}.",
             fix="put every row in a bin, and use a profile made for the number of rows",
         )
-
-
-def _bit_reversed(size: int) -> I64:
-    bits = size.bit_length() - 1
-    numbers = np.arange(size)
-    out = np.zeros(size, np.int64)
-    for b in range(bits):
-        out |= ((numbers >> b) & 1) << (bits - 1 - b)
-    return out

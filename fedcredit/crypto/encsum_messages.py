@@ -97,20 +97,21 @@ class CiphertextChunk:
 
 @dataclass(frozen=True, eq=False)
 class SumAnswers:
-    """Encrypted bin sums, provider to label holder.
+    """Encrypted sums, provider to label holder.
 
-    The label holder learns the sum of every bin and vector, and from the noise at most
-    ``SumProfile.statistical_distance`` about anything else.
+    The label holder learns the sum of every bin and vector (of every column, if weights are dense
+    and no mask was added), and from the noise at most ``SumProfile.statistical_distance`` about
+    anything else.
 
     Attributes
     ----------
     n_vectors : int
-        V.
+        V; 1 if weights are dense, as vectors are then added up.
     total_bins : int
-        Bins of all features together.
+        Bins of all features together; columns if weights are dense.
     c0 : ndarray of uint8, shape (C, bytes)
-        First polynomials, ``answer_bits`` per coefficient: all N coefficients if packed, else the
-        N / B kept ones.
+        First polynomials, ``answer_bits`` per coefficient: the kept coefficients only, which are
+        all N where a profile of bins packs its answers.
     c1 : ndarray of uint8, shape (C, N answer_bits / 8)
         Second polynomials.
     """
@@ -124,12 +125,12 @@ class SumAnswers:
     def count(profile: SumProfile, n_vectors: int, total_bins: int) -> int:
         """Give the number of ciphertexts that answer ``total_bins`` bins of ``n_vectors``."""
         sums = n_vectors * -(-total_bins // profile.bins_per_mask)
-        return -(-sums // profile.block) if profile.packed_answers else sums
+        return -(-sums // (1 << profile.pack_steps))
 
     @staticmethod
     def words(profile: SumProfile) -> tuple[int, int]:
         """Give the 64-bit words of c0 and of c1."""
-        kept = profile.degree if profile.packed_answers else profile.bins_per_mask
+        kept = profile.kept_coefficients
         return -(-kept * profile.answer_bits // 64), profile.degree * profile.answer_bits // 64
 
     @property
@@ -153,8 +154,8 @@ class SumAnswers:
         words0, words1 = self.words(profile)
         _check_bytes(self.c0, (count, 8 * words0), "c0 of the answers")
         _check_bytes(self.c1, (count, 8 * words1), "c1 of the answers")
-        spare = -profile.bins_per_mask * profile.answer_bits % 64
-        if not profile.packed_answers and spare and count:
+        spare = -profile.kept_coefficients * profile.answer_bits % 64
+        if spare and count:
             last = words_of(self.c0)[:, -1]
             if np.any(last >> np.uint64(64 - spare)):
                 raise CiphertextError("the padding of an answer is not zero.")

@@ -9,8 +9,9 @@ and every other coefficient is dropped.  Only then do sums share a ciphertext:
 ``A + X^h B + s(A - X^h B)`` with ``h = B / 2^(i+1)`` and the automorphism s, which cancels the
 coefficients that are not kept and doubles the others; the factor ``1 / B`` is carried by the masks.
 Key switching follows SEAL (one digit per prime, one special prime P); the division of c0 by P is
-put off to the end, so a merge takes few transforms.  The switching noise falls on an already
-flooded sum and depends on nothing but a re-randomised c1 and public keys.
+put off to the end, so a merge takes few transforms.  With fewer than ``log2 B`` steps (dense
+weights) the coefficients between the sums carry nothing and stay behind.  The switching noise falls
+on an already flooded sum and depends on nothing but a re-randomised c1 and public keys.
 
 *Unpacked*: the kept coefficients of c0 and all of c1.
 
@@ -130,7 +131,6 @@ def hide_sum(
     """
     n = index.size
     coefficients = np.empty(n, np.uint32)
-    scratch = np.empty(n, np.uint32)
     masked = np.empty(n, np.uint32)
     added = np.empty(n, np.uint32)
     for i in range(c1.shape[0]):
@@ -140,12 +140,12 @@ def hide_sum(
         w = forward[i, 0]
         ws = forward[i, 1]
         _lift(u, p, coefficients)
-        forward_ntt(masked, coefficients, w, ws, p, scratch)
+        forward_ntt(masked, coefficients, w, ws, p)
         coefficients[:] = uint32(0)
         for k in range(flood.shape[0]):
             f = (flood[k, 1] % p) * constants[i, 1] + flood[k, 0] % p + constants[i, 2]
             coefficients[k * stride] = uint32(f % p * constants[i, 3] % p)
-        forward_ntt(added, coefficients, w, ws, p, scratch)
+        forward_ntt(added, coefficients, w, ws, p)
         row = c0[i]
         source = acc0[i]
         key = public[0, i, 0]
@@ -158,7 +158,7 @@ def hide_sum(
             x = _shoup_product(x, factor, factor_s, p)
             row[j] = uint32(min(x, x - p))
         _lift(e, p, coefficients)
-        forward_ntt(added, coefficients, w, ws, p, scratch)
+        forward_ntt(added, coefficients, w, ws, p)
         row = c1[i]
         source = acc1[i]
         key = public[1, i, 0]
@@ -284,7 +284,7 @@ def merge(
                     x = x - uint64(np.float64(x) * reciprocal) * p
                     x = min(x, x + p)
                     t[i] = uint32(min(x, x - p))
-            forward_ntt(other, t, forward[j, 0], forward[j, 1], p, scratch)
+            forward_ntt(other, t, forward[j, 0], forward[j, 1], p)
             _add_products(acc[0, j], other, keys[k, 0, j], p)
             _add_products(acc[1, j], other, keys[k, 1, j], p)
     for j in range(levels + 1):
@@ -304,7 +304,7 @@ def merge(
         for i in range(n):
             x = uint64(digit[i])
             t[i] = uint32(x if x <= half else x + p - special)
-        forward_ntt(other, t, forward[j, 0], forward[j, 1], p, scratch)
+        forward_ntt(other, t, forward[j, 0], forward[j, 1], p)
         row = acc[1, j]
         target = a1[j]
         for i in range(n):
@@ -399,7 +399,7 @@ class PackingKeys:
                 permutations[i] = tables.automorphism(element)
                 power = tables.exponents * (profile.block >> (i + 1)) % (2 * n)
                 shifts[i] = tables.powers[:, power].astype(np.uint32)
-        scale = profile.block if profile.packed_answers else 1
+        scale = 1 << profile.pack_steps
         factor = special if profile.packed_answers else 1
         constants = [
             [

@@ -4,140 +4,34 @@ Polynomials live in ``Z_p[X] / (X^N + 1)``.  The transform splits ``X^N + 1`` fi
 factors ``X^J - z_u`` with ``J = N / 16`` (the *head*) and then every factor down to linear ones
 (the *tail*).  Position ``j * 16 + u`` of a transformed polynomial is its value at one power of the
 primitive 2N-th root of unity; the sixteen factors are the lanes of one 512-bit vector, so the tail
-never shuffles lanes.
-
-All values are ``uint32`` and fully reduced below ``p < 2^31`` after every butterfly; the modular
-products are Shoup's (V. Shoup, NTL; D. Harvey, *Faster arithmetic for number-theoretic
-transforms*, 2014): for a constant ``w`` with ``w' = floor(w 2^32 / p)`` the remainder
-``v w - floor(v w' / 2^32) p`` lies below ``2p``.
-
-The vector code is written in LLVM's own vector types: LLVM lowers it to AVX-512, AVX2, SSE or NEON.
+never shuffles lanes.  The butterflies are those of :mod:`fedcredit.crypto.lanes`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
-from llvmlite import ir
 from numba import njit, uint32, uint64
-from numba.core import types
-from numba.extending import intrinsic
 from numpy.typing import NDArray
 
+from fedcredit.crypto.lanes import (
+    JIT,
+    LANES,
+    head_columns,
+    head_unbutterfly,
+    tail_butterfly,
+    tail_butterfly4,
+    tail_unbutterfly,
+    tail_unbutterfly4,
+)
 from fedcredit.errors import ParameterError
 
-__all__ = ["LANES", "RingTables", "forward_ntt", "inverse_ntt", "point_exponents", "shoup"]
-
-LANES = 16
-"""Lanes of a vector: the factors into which the head of the transform splits a polynomial."""
-
-# Sizes are run-time arguments, so one compilation, kept on disk, serves every process. Numba looks
-# at a function's own file only: after editing this file remove __pycache__/*.nbi.
-JIT: dict[str, Any] = {
-    "cache": True,
-    "nogil": True,
-    "error_model": "numpy",
-    "boundscheck": False,
-}
+__all__ = ["JIT", "LANES", "RingTables", "forward_ntt", "inverse_ntt", "point_exponents", "shoup"]
 
 U32 = NDArray[np.uint32]
 U64 = NDArray[np.uint64]
-
-_I32 = ir.IntType(32)
-_I64 = ir.IntType(64)
-_V32 = ir.VectorType(_I32, LANES)
-_V64 = ir.VectorType(_I64, LANES)
-
-
-def splat(builder: Any, value: Any, vector: Any) -> Any:
-    """Build the vector whose every lane is ``value`` (LLVM builder level)."""
-    undefined = ir.Constant(vector, ir.Undefined)
-    one = builder.insert_element(undefined, value, ir.Constant(_I32, 0))
-    order = ir.Constant(ir.VectorType(_I32, vector.count), [0] * vector.count)
-    return builder.shuffle_vector(one, undefined, order)
-
-
-def array_data(context: Any, builder: Any, array_type: Any, value: Any) -> Any:
-    """Give the data pointer of a numba array (LLVM builder level)."""
-    return context.make_array(array_type)(context, builder, value).data
-
-
-def load_vector(builder: Any, pointer: Any, index: Any, vector: Any, align: int) -> Any:
-    """Load the vector that starts at element ``index`` (LLVM builder level)."""
-    loaded = builder.load(builder.bitcast(builder.gep(pointer, [index]), vector.as_pointer()))
-    loaded.align = align
-    return loaded
-
-
-def store_vector(builder: Any, value: Any, pointer: Any, index: Any, align: int) -> None:
-    """Store a vector from element ``index`` on (LLVM builder level)."""
-    where = builder.bitcast(builder.gep(pointer, [index]), value.type.as_pointer())
-    builder.store(value, where).align = align
-
-
-def _make_butterfly(broadcast: bool, inverse: bool, unroll: int) -> Any:
-    """Make the intrinsic of ``unroll`` butterflies between sixteen-lane vectors.
-
-    ``broadcast`` says that one twiddle serves all lanes (head) instead of one per lane (tail).
-    """
-
-    @intrinsic
-    def butterfly(typing: Any, a: Any, x: Any, y: Any, w: Any, ws: Any, t: Any, p: Any, s: Any):  # type: ignore[no-untyped-def]
-        int64 = types.int64
-        signature = types.void(a, int64, int64, w, ws, int64, types.uint64, int64)
-
-        def generate(context: Any, b: Any, sig: Any, args: Any) -> Any:
-            array, x_at, y_at, tw, tws, tw_at, prime, step = args
-            data = array_data(context, b, sig.args[0], array)
-            twiddles = [array_data(context, b, sig.args[3 + i], v) for i, v in enumerate((tw, tws))]
-            if broadcast:
-                w_, ws_ = (splat(b, b.load(b.gep(q, [tw_at])), _V32) for q in twiddles)
-            else:
-                w_, ws_ = (load_vector(b, q, tw_at, _V32, 4) for q in twiddles)
-            p_ = splat(b, b.trunc(prime, _I32), _V32)
-            shift = ir.Constant(_V64, [32] * LANES)
-
-            def lower(v: Any, alternative: Any) -> Any:
-                return b.select(b.icmp_unsigned("<", v, alternative), v, alternative)
-
-            def reduce(v: Any) -> Any:
-                return lower(v, b.sub(v, p_))
-
-            def times_twiddle(v: Any) -> Any:
-                wide = b.mul(b.zext(v, _V64), b.zext(ws_, _V64))
-                quotient = b.trunc(b.lshr(wide, shift), _V32)
-                return reduce(b.sub(b.mul(v, w_), b.mul(quotient, p_)))
-
-            for k in range(unroll):
-                offset = b.mul(step, ir.Constant(_I64, k))
-                x_index, y_index = b.add(x_at, offset), b.add(y_at, offset)
-                x_, y_ = (load_vector(b, data, i, _V32, 4) for i in (x_index, y_index))
-                if inverse:
-                    upper = reduce(b.add(x_, y_))
-                    under = times_twiddle(b.add(b.sub(x_, y_), p_))
-                else:
-                    product = times_twiddle(y_)
-                    difference = b.sub(x_, product)
-                    upper = reduce(b.add(x_, product))
-                    under = lower(difference, b.add(difference, p_))
-                store_vector(b, upper, data, x_index, 4)
-                store_vector(b, under, data, y_index, 4)
-            return context.get_dummy_value()
-
-        return signature, generate
-
-    return butterfly
-
-
-_head_butterfly = _make_butterfly(True, False, 1)
-_tail_butterfly = _make_butterfly(False, False, 1)
-_tail_butterfly4 = _make_butterfly(False, False, 4)
-_head_unbutterfly = _make_butterfly(True, True, 1)
-_tail_unbutterfly = _make_butterfly(False, True, 1)
-_tail_unbutterfly4 = _make_butterfly(False, True, 4)
 
 
 @njit(**JIT)
@@ -159,47 +53,32 @@ def tail_stages(a: U32, w: U32, ws: U32, p: np.uint64, m: int) -> None:
                 y = x + half * LANES
                 if half >= 4:
                     for j in range(0, half, 4):
-                        _tail_butterfly4(a, x + j * LANES, y + j * LANES, w, ws, t, p, LANES)
+                        tail_butterfly4(a, x + j * LANES, y + j * LANES, w, ws, t, p, LANES)
                 else:
                     for j in range(half):
-                        _tail_butterfly(a, x + j * LANES, y + j * LANES, w, ws, t, p, LANES)
+                        tail_butterfly(a, x + j * LANES, y + j * LANES, w, ws, t, p, LANES)
             count *= 2
             half //= 2
 
 
 @njit(**JIT)
-def forward_ntt(out: U32, coefficients: U32, w: U32, ws: U32, p: np.uint64, scratch: U32) -> None:
+def forward_ntt(out: U32, coefficients: U32, w: U32, ws: U32, p: np.uint64) -> None:
     """Transform ``coefficients`` (N) into values at the points, order ``j * 16 + u``.
 
     Parameters
     ----------
     out : ndarray of uint32, shape (N,)
-        Receives the values.
+        Receives the values; must not overlap ``coefficients``.
     coefficients : ndarray of uint32, shape (N,)
         Residues below ``p``; left as they are.
     w, ws : ndarray of uint32, shape (N,)
         ``RingTables.forward[l, 0]`` and ``[l, 1]``.
     p : uint64
         The prime.
-    scratch : ndarray of uint32, shape (N,)
-        Working space.
     """
-    n = coefficients.size
-    for i in range(n):
-        scratch[i] = coefficients[i]
-    half = n // 2
-    m = 1
-    while m < LANES:
-        for i in range(m):
-            x = i * 2 * half
-            for j in range(0, half, LANES):
-                _head_butterfly(scratch, x + j, x + half + j, w, ws, m - 1 + i, p, LANES)
-        m *= 2
-        half //= 2
-    rows = n // LANES
-    for j in range(rows):
-        for u in range(LANES):
-            out[j * LANES + u] = scratch[u * rows + j]
+    rows = coefficients.size // LANES
+    for j in range(0, rows, LANES):
+        head_columns(out, coefficients, j, rows, w, ws, p)
     tail_stages(out, w, ws, p, 1)
 
 
@@ -235,10 +114,10 @@ def inverse_ntt(
             y = x + half * LANES
             if half >= 4:
                 for j in range(0, half, 4):
-                    _tail_unbutterfly4(values, x + j * LANES, y + j * LANES, w, ws, t, p, LANES)
+                    tail_unbutterfly4(values, x + j * LANES, y + j * LANES, w, ws, t, p, LANES)
             else:
                 for j in range(half):
-                    _tail_unbutterfly(values, x + j * LANES, y + j * LANES, w, ws, t, p, LANES)
+                    tail_unbutterfly(values, x + j * LANES, y + j * LANES, w, ws, t, p, LANES)
         m //= 2
         half *= 2
     for u in range(LANES):
@@ -250,7 +129,7 @@ def inverse_ntt(
         for i in range(m):
             x = i * 2 * half
             for j in range(0, half, LANES):
-                _head_unbutterfly(scratch, x + j, x + half + j, w, ws, m - 1 + i, p, LANES)
+                head_unbutterfly(scratch, x + j, x + half + j, w, ws, m - 1 + i, p, LANES)
         m //= 2
         half *= 2
     for i in range(n):
@@ -375,10 +254,12 @@ class RingTables:
         Raises
         ------
         ParameterError
-            If a prime does not fit the degree or has 32 bits or more.
+            If a prime does not fit the degree or has 32 bits or more, or the degree is below 256.
         """
         if max(primes) >= 1 << 31:
             raise ParameterError("the kernels need primes below 2^31.")
+        if degree % (LANES * LANES):
+            raise ParameterError(f"the kernels need a degree of {LANES * LANES} or more.")
         head, _, tail, points = point_exponents(degree, LANES)
         index = np.zeros(degree, np.int64)
         index[: LANES - 1] = np.concatenate(head)
@@ -425,9 +306,8 @@ class RingTables:
     def transform(self, coefficients: U32) -> U32:
         """Transform residues modulo the first primes, (L or fewer, N)."""
         out = np.empty_like(coefficients)
-        scratch = np.empty(self.degree, np.uint32)
         for i, p in enumerate(self.primes[: len(coefficients)]):
-            forward_ntt(out[i], coefficients[i], *self.forward[i], p, scratch)
+            forward_ntt(out[i], coefficients[i], *self.forward[i], p)
         return out
 
     def restore(self, values: U32) -> U32:

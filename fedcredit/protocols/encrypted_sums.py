@@ -1,5 +1,9 @@
 """Sums over a label holder's encrypted numbers, taken by a data provider per bin of its columns.
 
+With a dense profile the provider takes inner products of its columns instead, one per column, and
+may add a mask that it alone knows. The roles may be exchanged then: whoever holds the key is the
+label holder of what follows, whoever holds the weights the provider.
+
 ::
 
     label holder                                      provider
@@ -12,7 +16,8 @@ What each role learns:
 =============  ===========================================================================
 role           learns
 =============  ===========================================================================
-label holder   for every vector and bin: the sum of its numbers over the rows of that bin;
+label holder   for every vector and bin: the sum of its numbers over the rows of that bin; for
+               every dense column: its inner product, or under a mask a uniform number;
                nothing else about the rows of a bin (every answer is freshly re-randomised
                and flooded; the statistical distance is `SumProfile.statistical_distance`)
 provider       how many rows and vectors a pass has; nothing about the numbers
@@ -33,14 +38,16 @@ Between (Ring) LWE Ciphertexts", ACNS 2021 (ring packing).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from fedcredit.crypto.encsum_messages import CiphertextChunk, SumAnswers
-from fedcredit.errors import PeerProtocolError
+from fedcredit.crypto.encsum_dense import DenseAccumulator, unmasked
+from fedcredit.crypto.encsum_messages import CiphertextChunk, SumAnswers, SumPublicKeys
+from fedcredit.crypto.encsum_profile import SumProfile
+from fedcredit.errors import InputError, KeyMaterialError, PeerProtocolError
 from fedcredit.protocols.blame import blamed_on
 from fedcredit.protocols.sum_schemes import (
     AnyPlan,
@@ -51,16 +58,29 @@ from fedcredit.protocols.sum_schemes import (
 )
 from fedcredit.wire import Message, Peer, Peers, U8x2
 
-__all__ = ["MAX_DISTANCE", "MAX_PLAIN_BITS", "SumClient", "SumServer"]
+__all__ = [
+    "MAX_DENSE_PLAIN_BITS",
+    "MAX_DISTANCE",
+    "MAX_PLAIN_BITS",
+    "SumClient",
+    "SumServer",
+    "unmasked",
+]
 
 #: Plain moduli that a provider accepts, in bits: what a label holder can pack into one number.
 MAX_PLAIN_BITS = 42
+#: The same for dense weights. Their sums need more bits, for a weight times a value is as large as
+#: a sum of thousands of bin members, and the answers leave masked or as one number per column:
+#: what could be packed into the additional bits is one weight per answer, while a dishonest label
+#: holder reads that much by encrypting a single 1. The limit on passes is the guard against both.
+MAX_DENSE_PLAIN_BITS = 52
 #: Statistical distance of one returned sum that a provider accepts, as log2; every preset of
 #: :class:`SumProfile` is below it for any number of rows.
 MAX_DISTANCE = -38.0
 
 _STEP = "encrypted sums"
 IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -152,6 +172,15 @@ class SumClient:
         with blamed_on(peer, _STEP):
             return self._holder.decrypt(answers, n_vectors, bins)
 
+    async def collect_dense(self, peer: Peer, n_columns: int) -> IntArray:
+        """Receive and decrypt one pass's inner products, shape (n_columns,).
+
+        They are centred modulo ``2^plain_bits`` of the profile; uniform if the provider masks them.
+        """
+        if not isinstance(self.profile, SumProfile) or not self.profile.is_dense:
+            raise InputError("the profile is for bins.", step=_STEP, fix="use SumProfile.dense")
+        return (await self.collect(peer, 1, [1] * n_columns))[0]
+
 
 class SumServer:
     """The provider's side.
@@ -190,7 +219,9 @@ class SumServer:
             raise PeerProtocolError(
                 "the profile is for another number of rows.", party=peer.name, step=_STEP
             )
-        if profile.plain_bits > MAX_PLAIN_BITS or profile.statistical_distance() > MAX_DISTANCE:
+        dense = isinstance(profile, SumProfile) and profile.is_dense
+        most = MAX_DENSE_PLAIN_BITS if dense else MAX_PLAIN_BITS
+        if profile.plain_bits > most or profile.statistical_distance() > MAX_DISTANCE:
             raise PeerProtocolError(
                 "the profile carries larger numbers or hides sums less than is allowed here.",
                 party=peer.name,
@@ -220,6 +251,69 @@ class SumServer:
             accumulator = self._scheme.accumulator(
                 self.profile, self._keys, plan, n_vectors, self._threads
             )
+        await self._receive(peer, accumulator.add, n_vectors, n_rows)
+        answers = accumulator.finish()
+        await peer.send(SumReply(answers.n_vectors, answers.total_bins, answers.c0, answers.c1))
+
+    async def serve_dense(
+        self, peer: Peer, columns: FloatArray, tables: FloatArray, *, masked: bool = False
+    ) -> IntArray | None:
+        """Receive one pass, take inner products with dense weights, and answer.
+
+        Parameters
+        ----------
+        peer : Peer
+            The key holder.
+        columns : ndarray of float64, shape (F, n)
+            Columns in the row order of the pass.
+        tables : ndarray of float64, shape (V, n)
+            Factors; weights are ``rint(columns[f] * tables[v])``.
+        masked : bool, default False
+            Add a fresh uniform mask to every inner product.
+
+        Returns
+        -------
+        ndarray of int64, shape (F,), or None
+            The masks (see :func:`unmasked`); None if ``masked`` is false.
+
+        Raises
+        ------
+        InputError
+            If the profile is for bins, shapes or types do not fit, or a weight is not a number or
+            has more bits than the profile says.
+        PeerProtocolError
+            If a chunk is out of turn.
+        CiphertextError
+            If a ciphertext is malformed.
+        """
+        if not isinstance(self._keys, SumPublicKeys):
+            raise InputError("dense weights need a profile of BFV.", step=_STEP)
+        try:
+            accumulator = DenseAccumulator(
+                self._keys.profile,
+                self._keys,
+                columns,
+                tables,
+                masked=masked,
+                threads=self._threads,
+            )
+        except KeyMaterialError as error:
+            raise error.at(party=peer.name, step=_STEP) from None
+        except InputError as error:
+            raise error.at(step=_STEP) from None
+        await self._receive(peer, accumulator.add, *tables.shape)
+        answers, masks = accumulator.finish()
+        await peer.send(SumReply(answers.n_vectors, answers.total_bins, answers.c0, answers.c1))
+        return masks
+
+    async def _receive(
+        self,
+        peer: Peer,
+        add: Callable[[CiphertextChunk], None],
+        n_vectors: int,
+        n_rows: int,
+    ) -> None:
+        """Receive the chunks of one pass."""
         done, blocks = 0, self.profile.blocks(n_rows)
         while done < blocks:
             chunk = await peer.recv(SumChunk)
@@ -229,10 +323,8 @@ class SumServer:
                 )
             done += chunk.n_blocks
             with blamed_on(peer, _STEP):
-                accumulator.add(
+                add(
                     CiphertextChunk(
                         chunk.first_block, chunk.n_blocks, chunk.n_vectors, chunk.seeds, chunk.c0
                     )
                 )
-        answers = accumulator.finish()
-        await peer.send(SumReply(answers.n_vectors, answers.total_bins, answers.c0, answers.c1))

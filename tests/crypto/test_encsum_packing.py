@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from fedcredit.crypto.encsum_answers import _truncate
 from fedcredit.crypto.encsum_bits import (
     count_out_of_range,
     crt_factors,
@@ -16,7 +17,7 @@ from fedcredit.crypto.encsum_packing import (
     sample_ternary,
 )
 from fedcredit.crypto.encsum_profile import SumProfile
-from fedcredit.crypto.encsum_provider import MaskPlan, SumAccumulator, _truncate
+from fedcredit.crypto.encsum_provider import MaskPlan, SumAccumulator
 
 
 @pytest.mark.parametrize("width", [1, 31, 47, 52, 62, 63])
