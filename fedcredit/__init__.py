@@ -14,18 +14,26 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from fedcredit import datasets, errors
+    from fedcredit.models.binner import VerticalBinner
     from fedcredit.models.federation import Federation, simulate
     from fedcredit.models.frame import FederatedFrame
     from fedcredit.models.gbdt import VerticalGBDTClassifier, VerticalGBDTRegressor
+    from fedcredit.models.logistic import VerticalLogisticRegression
     from fedcredit.models.policy import ProviderPolicy
+    from fedcredit.models.scorecard import VerticalScorecard
+    from fedcredit.models.selector import FeatureSelector
     from fedcredit.node.connect import connect
 
 __all__ = [
+    "FeatureSelector",
     "FederatedFrame",
     "Federation",
     "ProviderPolicy",
+    "VerticalBinner",
     "VerticalGBDTClassifier",
     "VerticalGBDTRegressor",
+    "VerticalLogisticRegression",
+    "VerticalScorecard",
     "__version__",
     "connect",
     "datasets",
@@ -35,11 +43,15 @@ __all__ = [
 
 # Imported when first used: a hub or a command needs neither scikit-learn nor SEAL.
 _HOMES = {
+    "FeatureSelector": "fedcredit.models.selector",
     "FederatedFrame": "fedcredit.models.frame",
     "Federation": "fedcredit.models.federation",
     "ProviderPolicy": "fedcredit.models.policy",
+    "VerticalBinner": "fedcredit.models.binner",
     "VerticalGBDTClassifier": "fedcredit.models.gbdt",
     "VerticalGBDTRegressor": "fedcredit.models.gbdt",
+    "VerticalLogisticRegression": "fedcredit.models.logistic",
+    "VerticalScorecard": "fedcredit.models.scorecard",
     "connect": "fedcredit.node.connect",
     "simulate": "fedcredit.models.federation",
 }

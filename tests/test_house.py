@@ -20,11 +20,15 @@ MAX_LINES = 500
 
 # What `import fedcredit` offers. A name enters or leaves here on purpose or not at all.
 PUBLIC_NAMES = [
+    "FeatureSelector",
     "Federation",
     "ProviderPolicy",
     "FederatedFrame",
+    "VerticalBinner",
     "VerticalGBDTClassifier",
     "VerticalGBDTRegressor",
+    "VerticalLogisticRegression",
+    "VerticalScorecard",
     "__version__",
     "connect",
     "datasets",

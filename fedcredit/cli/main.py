@@ -22,6 +22,7 @@ COMMANDS: dict[str, str] = {
     "init": "fedcredit.cli.init:init",
     "party": "fedcredit.cli.party:party",
     "predict": "fedcredit.cli.predict:predict",
+    "scorecard": "fedcredit.cli.scorecard:scorecard",
     "status": "fedcredit.cli.status:status",
     "train": "fedcredit.cli.train:train",
 }

@@ -17,7 +17,7 @@ from fedcredit.node.storage import DirectoryStore, exclusive
 from fedcredit.node.tables import read_data
 
 if TYPE_CHECKING:
-    from fedcredit.models.backend import Server
+    from fedcredit.models.engine import ProviderEngine
 
 __all__ = ["make_engine", "party"]
 
@@ -27,7 +27,7 @@ def party() -> None:
     """Run a data provider."""
 
 
-def make_engine(config: NodeConfig) -> Server:
+def make_engine(config: NodeConfig) -> ProviderEngine:
     """Read a provider's table and make the engine that serves it."""
     from fedcredit.models.engine import ProviderEngine
 

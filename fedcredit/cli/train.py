@@ -16,6 +16,7 @@ from fedcredit.errors import ConfigError, StorageError
 if TYPE_CHECKING:
     from fedcredit.models.gbdt import VerticalGBDTClassifier
     from fedcredit.models.report import TrainingReport
+    from fedcredit.models.report.scorecard_data import ScorecardReport
     from fedcredit.node.remote import Event
 
 __all__ = ["report_figures", "train", "write_report"]
@@ -131,7 +132,7 @@ class _Announcement:
             say(f"after an interruption, go on with --frame {self.frame} --resume {model}")
 
 
-def write_report(report: TrainingReport, path: Path) -> None:
+def write_report(report: TrainingReport | ScorecardReport, path: Path) -> None:
     """Write the HTML report.
 
     Raises

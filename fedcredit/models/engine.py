@@ -13,10 +13,16 @@ import pandas as pd
 from fedcredit.errors import FedCreditError, InputError, ProtocolError
 from fedcredit.models.alignment import AlignedOrder, AlignJob, LocalTable, MatchInfo
 from fedcredit.models.columns import ColumnCoder, fit_coders, to_pandas
+from fedcredit.models.engine_binning import count_bins, count_events, keep_woe
 from fedcredit.models.engine_forest import predict_forest, train_forest
+from fedcredit.models.engine_linear import correlate_linear, score_linear, train_linear
+from fedcredit.models.engine_scorecard import explain_rows, keep_card, score_points
+from fedcredit.models.linear_jobs import GramJob, LinearJob, LinearScoreJob
 from fedcredit.models.policy import ProviderPolicy
+from fedcredit.models.scorecard_messages import CardJob, PointsJob, ReasonsJob
 from fedcredit.models.store import MemoryStore, Store
 from fedcredit.protocols.align_many import align_provider
+from fedcredit.protocols.binning_messages import BinJob, CountJob, WoeJob
 from fedcredit.protocols.gbdt_messages import PredictJob, TrainJob
 from fedcredit.protocols.progress import Progress, ignore
 from fedcredit.wire import Message, Peers
@@ -28,6 +34,15 @@ _Handler = Callable[["ProviderEngine", Peers, str, Any], Awaitable[None]]
 _HANDLERS: dict[type[Message], _Handler] = {
     TrainJob: train_forest,
     PredictJob: predict_forest,
+    LinearJob: train_linear,
+    LinearScoreJob: score_linear,
+    GramJob: correlate_linear,
+    BinJob: count_events,
+    WoeJob: keep_woe,
+    CountJob: count_bins,
+    CardJob: keep_card,
+    PointsJob: score_points,
+    ReasonsJob: explain_rows,
 }
 
 
@@ -187,10 +202,21 @@ class ProviderEngine:
             )
         return positions, order.id_column
 
+    def row_ids(self, frame_id: str, rows: npt.NDArray[np.uint32]) -> list[str]:
+        """Return the ids of these rows of an alignment as text; see :meth:`positions`."""
+        positions, id_column = self.positions(frame_id, rows)
+        ids = self._table.take(positions, [id_column])[id_column]
+        # A number has one text, also where a missing id elsewhere made the column floats.
+        return [str(value).strip().upper().removesuffix(".0") for value in ids.tolist()]
+
     def rows(self, frame_id: str, rows: npt.NDArray[np.uint32]) -> pd.DataFrame:
         """Return the offered columns of these rows of an alignment; see :meth:`positions`."""
         positions, id_column = self.positions(frame_id, rows)
         return self._table.take(positions, self._feature_names(id_column))
+
+    def whole_table(self, names: Sequence[str]) -> pd.DataFrame:
+        """Return offered columns of all rows, for what must not depend on a job's rows."""
+        return self._table.frame[list(names)]
 
     @contextmanager
     def only_labels(self, frame: pd.DataFrame) -> Iterator[None]:

@@ -51,7 +51,10 @@ class _Tile:
 
 @dataclass(frozen=True)
 class Section:
-    """One part of a page; a part without tables and pictures is left out."""
+    """One part of a page; a part without tables and pictures is left out.
+
+    ``pairs`` are tables with the pictures beside them.
+    """
 
     anchor: str
     short: str
@@ -59,6 +62,7 @@ class Section:
     intro: str
     tables: tuple[Markup, ...]
     pictures: tuple[Picture, ...]
+    pairs: tuple[tuple[Markup, tuple[Picture, ...]], ...] = ()
 
 
 def render(report: TrainingReport) -> str:
@@ -80,7 +84,7 @@ def page(report: TrainingReport, sections: Sequence[Section]) -> str:
         worth=picture(
             report, plots.uplift, "Difference and its interval; zero means no difference."
         ),
-        sections=[s for s in sections if s.tables or s.pictures],
+        sections=[s for s in sections if s.tables or s.pictures or s.pairs],
         version=name(report.provenance.package_version),
     )
 

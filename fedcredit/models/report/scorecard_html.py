@@ -39,7 +39,7 @@ def _card(report: ScorecardReport) -> Section:
         "The scorecard",
         "More points mean less risk. The points of an enterprise are the sum over its bins.",
         html(views.scale_table(report), views.characteristic_table(report)),
-        picture(report, plots.strength, "The platform's own characteristics in the other colour."),
+        (),
     )
 
 
@@ -52,11 +52,14 @@ def _bins(report: ScorecardReport) -> Section:
         f"WOE is ln(share of events / share of non-events): above zero is riskier than average. "
         f"Where a bin begins and ends is shown for the features of {name(own)} only; each "
         "provider sees its own ranges at its node.",
-        html(*(views.bin_table(item) for item in report.characteristics)),
+        (),
+        (),
         tuple(
-            drawn
+            (
+                views.bin_table(item).to_html(),
+                picture(item, plots.woe, f"{count(len(item.bins))} bins.", f"-{number}"),
+            )
             for number, item in enumerate(report.characteristics)
-            for drawn in picture(item, plots.woe, f"{count(len(item.bins))} bins.", f"-{number}")
         ),
     )
 

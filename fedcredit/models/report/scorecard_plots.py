@@ -10,7 +10,7 @@ from fedcredit.models.report import text
 from fedcredit.models.report.scorecard_data import Characteristic, ScorecardReport
 from fedcredit.models.report.style import PALETTE, in_style, new_figure, percent_axis
 
-__all__ = ["bands", "convergence", "strength", "woe"]
+__all__ = ["bands", "convergence", "woe"]
 
 _LABEL = 18
 
@@ -57,27 +57,6 @@ def woe(item: Characteristic) -> Figure | None:
     lower.grid(axis="x", visible=False)
     lower.set_ylabel("WOE")
     lower.set_xticks(places, [_short(b.label) for b in item.bins], rotation=35, ha="right")
-    return figure
-
-
-@in_style
-def strength(report: ScorecardReport) -> Figure | None:
-    """Draw the information value of every characteristic."""
-    found = sorted(report.characteristics, key=lambda c: c.iv)
-    if not found:
-        return None
-    figure, (axes,) = new_figure(size=(4.6, 1.2 + 0.26 * len(found)))
-    own = report.run.platform
-    places = np.arange(len(found))
-    axes.barh(
-        places,
-        [c.iv for c in found],
-        color=[PALETTE["alone"] if c.party == own else PALETTE["joint"] for c in found],
-    )
-    axes.set_yticks(places, [_short(c.feature) for c in found])
-    axes.grid(axis="y", visible=False)
-    axes.set_xlabel("Information value")
-    axes.set_title("Strength of the characteristics")
     return figure
 
 

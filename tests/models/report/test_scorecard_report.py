@@ -103,7 +103,7 @@ def test_every_part_is_on_the_page(document):
         "A dash stands for what its owner keeps to itself.",
     ):
         assert expected in shown, expected
-    assert len(re.findall("<svg ", page)) >= 5 + 6
+    assert len(re.findall("<svg ", page)) >= 4 + 6
     ids = re.findall(r'\sid="([^"]+)"', page)
     assert len(ids) == len(set(ids))
     assert "<script" not in page
@@ -151,7 +151,6 @@ def test_the_short_form_names_what_matters(document):
 
 def test_pictures_without_data_are_not_drawn(document):
     bare = ScorecardReport(run=document.run, scale={})
-    assert plots.strength(bare) is None
     assert plots.bands(bare) is None
     assert plots.convergence(bare) is None
     assert plots.woe(Characteristic("a", "b", 0.0, ())) is None
