@@ -11,6 +11,7 @@ RUNS = (
     ("align", ["--ids", "100000"]),
     ("align", ["--ids", "1000000"]),
     ("gbdt", ["--json", "runs/gbdt.json"]),
+    ("scorecard", ["--json", "runs/scorecard.json"]),
 )
 
 

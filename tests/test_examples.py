@@ -75,6 +75,56 @@ def test_joint_training(tmp_path):
     assert str(page) in printed
 
 
+def test_scorecard(tmp_path):
+    page = tmp_path / "scorecard.html"
+    printed = run("scorecard", page)
+    kept, total, fits = map(
+        int, re.search(r"(\d+) of (\d+) features are in the card, (\d)", printed).groups()
+    )
+    assert total == 34
+    assert 5 < kept < total
+    assert 1 <= fits <= 3
+    assert "bin 1 (of tax)" in printed
+    low, high = map(int, re.search(r"test rows: (\d+) to (\d+)", printed).groups())
+    assert 250 < low < 520
+    assert 620 < high < 900
+    reasons = printed.partition("three lowest are low:")[2].splitlines()[2:5]
+    assert len(reasons) == 3
+    for line in reasons:
+        first, lost, second, less = line.split()
+        assert {first.split(".")[0], second.split(".")[0]} <= {
+            "platform",
+            "tax",
+            "social_security",
+        }
+        assert int(lost) >= int(less) > 0
+    auc = re.search(r"AUC +on test rows: platform alone (0\.\d+), joint (0\.\d+)", printed)
+    alone, joint = map(float, auc.groups())
+    assert 0.5 < alone < joint < 0.95
+    assert "<svg" in page.read_text(encoding="utf-8")
+    assert str(page) in printed
+
+
+def test_binning_by_hand():
+    printed = run("binning_by_hand")
+    assert "PolicyError" not in printed
+    assert "[party tax, step binning] the platform may not choose split points" in printed
+    for limits in (r"\[-inf, 0\.3\)", r"\[0\.9, inf\)", "special: -1"):
+        assert re.search(limits, printed), limits
+    assert "bin 1 (of social_security)" in printed
+    before, merged = (
+        int(re.search(rf"{title}:\n.*\n0 +bin 1 \(of tax\) +(\d+)", printed)[1])
+        for title in ("A bureau's own bins", "Lines 0 and 1 merged")
+    )
+    assert merged > before
+    assert "messages sent for these edits: 0" in printed
+    # The bureau has the limits of that bin, and the same number of enterprises in it.
+    owned = re.search(r"tax bureau has of the same column:\n.*\n0 +\[-inf, \S+\) +(\d+)", printed)
+    assert int(owned[1]) == merged
+    assert "pass 3 was allowed" in printed
+    assert re.search(r"pass 4: \[party tax, .*were counted 3 times", printed)
+
+
 def test_provider_policy():
     printed = run("provider_policy")
     assert "'tax.f1'" in printed

@@ -154,3 +154,115 @@ def test_joint_training_lists_what_bureau_and_platform_received(joint):
     (shown,) = outputs(joint, "check-wire-platform")
     assert "sums.reply" in text(shown)
     assert "directions.masked" in text(shown)
+
+
+@pytest.fixture
+def scorecard(executed):
+    pytest.importorskip("onnx", reason="install fedcredit[onnx]")
+    return executed(ROOT / "notebooks" / "02_scorecard.ipynb")
+
+
+def plain(notebook, tag):
+    """All that a cell printed and showed, as plain text."""
+    (shown,) = outputs(notebook, tag)
+    return "\n".join(o.get("text", "") or o.get("data", {}).get("text/plain", "") for o in shown)
+
+
+@pytest.mark.timeout(600)
+def test_scorecard_bins_show_limits_to_their_owner_only(scorecard):
+    refused = plain(scorecard, "check-user-splits")
+    assert re.search(r"party tax, .* may not choose split points .* allow_user_splits", refused)
+    own, theirs = plain(scorecard, "check-own-bins"), plain(scorecard, "check-their-bins")
+    for limits in ("[-inf, 2)", "[2, 5)", "[5, 10)", "[10, inf)"):
+        assert limits in own
+    assert "bin 1 (of tax)" in theirs
+    assert not re.search(r"\[-?[\d.]+,", theirs)
+    bureau = plain(scorecard, "check-bureau-bins")
+    assert "[-inf, " in bureau
+    assert "WoE" in bureau
+    assert "Event" not in bureau
+
+
+@pytest.mark.timeout(600)
+def test_scorecard_edits_send_nothing(scorecard):
+    shown = plain(scorecard, "check-edits")
+    assert "messages sent: 0" in shown
+    lines = re.findall(r"^\d +\D*[a-z0-9 ,]*? +(\d+) +0\.\d+$", shown, flags=re.MULTILINE)
+    fitted, merged, split, _ = map(int, lines)
+    assert fitted - 1 == merged < split
+
+
+@pytest.mark.timeout(600)
+def test_scorecard_ranks_cuts_off_and_explains(scorecard):
+    # Over alignments (each orders the rows anew) 0.80 with a deviation of 0.02.
+    assert float(re.search(r"'auc': (0\.\d+)", plain(scorecard, "check-bands"))[1]) > 0.72
+    (shown,) = outputs(scorecard, "check-cutoffs")
+    approved = re.findall(r"<th>\d{3}\.0</th>\s*<td>(\d+)</td>", text(shown))
+    assert len(approved) == 5
+    assert sorted(map(int, approved), reverse=True) == list(map(int, approved))
+    named = set(re.findall(r"\w+\.\w+", text(outputs(scorecard, "check-reasons")[0])))
+    assert {name for name in named if name.startswith("social_security.")} <= {
+        "social_security.staff",
+        "social_security.other",
+    }
+    assert any(name.startswith(("platform.", "tax.")) for name in named)
+    (shown,) = outputs(scorecard, "check-summary")
+    assert re.search(r"test AUC rose from 0\.\d+ to 0\.\d+", text(shown))
+
+
+@pytest.mark.timeout(600)
+def test_scorecard_trail_names_step_and_threshold(scorecard):
+    trail = plain(scorecard, "check-selection")
+    assert re.search(r"^platform\.legal_form +iv +iv +0\.0", trail, re.MULTILINE)
+    assert "0.02" in trail
+
+
+@pytest.mark.timeout(600)
+def test_scorecard_is_calibrated_on_other_rows(scorecard):
+    shown = plain(scorecard, "check-calibration")
+    found = {n: float(v) for n, v in re.findall(r"^([a-z ]+?) +(0\.\d+)$", shown, re.MULTILINE)}
+    assert set(found) == {"points alone", "calibrated", "observed"}
+    assert abs(found["calibrated"] - found["observed"]) < 0.035
+
+
+@pytest.mark.timeout(600)
+def test_scorecard_reveals_add_up_to_the_budget(scorecard):
+    traced = plain(scorecard, "check-trace")
+    fits = int(re.search(r"regressions (\d); the last one revealed 1", traced)[1])
+    spent = plain(scorecard, "check-budget")
+    again = re.findall(r"fit \d: revealed 1", spent)
+    assert "0 of 5 reveals are left for these rows" in spent
+    # The report scored the training rows, once.
+    assert fits + 1 + len(again) == 5
+    hidden = plain(scorecard, "check-hidden")
+    assert float(re.search(r"largest difference: (\d\.\d+)", hidden)[1]) < 0.2
+    assert "NaN" in hidden
+    assert "allow_exact_predictor" in plain(scorecard, "check-scale")
+
+
+@pytest.mark.timeout(600)
+def test_scorecard_is_kept_whole_and_in_parts(scorecard):
+    assert "same points: True" in plain(scorecard, "check-load")
+    parts = plain(scorecard, "check-parts")
+    assert len(re.findall(r"\d+ columns, \d+ kB JSON, \d+ kB ONNX", parts)) == 3
+    assert "the parts add up to the card's points: True" in parts
+
+
+@pytest.mark.timeout(600)
+def test_scorecard_draws_its_figures_and_writes_its_page(scorecard):
+    drawn = outputs(scorecard, "check-plot")
+    assert len(drawn) == 3
+    for shown in drawn:
+        assert len(shown[0].data["image/png"]) > 5_000
+    assert int(re.search(r"html: (\d+) kB", plain(scorecard, "check-html"))[1]) > 100
+
+
+@pytest.mark.timeout(600)
+def test_scorecard_lists_what_bureau_and_platform_received(scorecard):
+    (shown,) = outputs(scorecard, "check-wire")
+    bureau = text(shown)
+    assert "bin.woe" in bureau
+    assert "predictor.share" not in bureau
+    (shown,) = outputs(scorecard, "check-wire-platform")
+    for kind in ("bin.features", "sums.reply", "logistic.result", "predictor.share"):
+        assert kind in text(shown)

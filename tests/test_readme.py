@@ -26,8 +26,10 @@ def test_links_lead_somewhere():
     assert [target for target in targets if not (ROOT / target).exists()] == []
 
 
-def test_the_python_example_runs(tmp_path):
-    (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+def test_the_python_examples_run_one_after_the_other(tmp_path):
+    blocks = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    assert len(blocks) == 2
+    code = "\n".join(blocks)
     search = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code],
@@ -41,7 +43,11 @@ def test_the_python_example_runs(tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
     assert "match rate" in done.stdout
     assert "Joint model against the platform alone" in done.stdout
-    assert "<svg" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "bin 1 (of tax)" in done.stdout
+    assert "rejected events" in done.stdout
+    assert "reason_1" in done.stdout
+    for page in ("report.html", "scorecard.html"):
+        assert "<svg" in (tmp_path / page).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("line", sorted(set(COMMANDS)))

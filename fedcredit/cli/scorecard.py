@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,8 +10,15 @@ import click
 from rich.console import Console
 
 from fedcredit.cli.bars import federation_bars
+from fedcredit.cli.card_lines import (
+    cell_text,
+    chosen_lines,
+    platform_table,
+    provider_table,
+    read_card,
+    write_csv,
+)
 from fedcredit.cli.output import json_option, print_json, print_table
-from fedcredit.cli.party import make_engine
 from fedcredit.cli.platform import check_target, choose_frame, open_platform
 from fedcredit.cli.service import require_role
 from fedcredit.cli.train import write_report
@@ -18,14 +26,53 @@ from fedcredit.errors import ConfigError, InputError, StorageError
 from fedcredit.node.config import load_config
 
 if TYPE_CHECKING:
-    import pandas as pd
-
+    from fedcredit.models.federation import Federation
     from fedcredit.models.frame import FederatedFrame
     from fedcredit.models.report.scorecard_data import ScorecardReport
     from fedcredit.models.scorecard import VerticalScorecard
     from fedcredit.node.config import NodeConfig
 
 __all__ = ["scorecard"]
+
+_POSITIVE = click.FloatRange(0, min_open=True)
+
+
+def _row_options(*, test_size: float | None) -> Callable[[Any], Any]:
+    """Add the options that divide rows; what ``train`` does by default, ``report`` is told to."""
+    options = [
+        click.option(
+            "--frame", "frame_name", help="An alignment made before (default: align now)."
+        ),
+        click.option(
+            "--test-size",
+            default=test_size,
+            show_default=test_size is not None,
+            type=click.FloatRange(0, 1, min_open=True, max_open=True),
+            help="Share of rows held out."
+            if test_size
+            else "As in the training, if the rows are the same (default: all rows are new).",
+        ),
+        click.option("--time", "time_column", help="The platform's column that orders rows."),
+        click.option("--out-of-time", "since", help="Rows from this time on are held out."),
+        click.option("--seed", default=0, show_default=True, type=click.IntRange(0)),
+        click.option(
+            "--slice", "slices", multiple=True, help="Platform column to compare groups by."
+        ),
+    ]
+
+    def add(command: Any) -> Any:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
+def _target_options(command: Any) -> Any:
+    """Add the files that a report is written to."""
+    path = click.Path(path_type=Path)
+    command = click.option("--card", "card_path", type=path, help="It as JSON.")(command)
+    return click.option("--report", "report_path", type=path, help="Model document.")(command)
 
 
 @click.group(
@@ -43,18 +90,22 @@ def scorecard() -> None:
     epilog="""\b
 Examples:
   fedcredit scorecard train platform.toml --report card.html --model card.fed
-  fedcredit scorecard train platform.toml --pdo 40 --stepwise both --slice region --slice industry
-  fedcredit scorecard train platform.toml --time opened --out-of-time 2025-07-01"""
+  fedcredit scorecard train platform.toml --pdo 40 --stepwise both --leave-out region
+  fedcredit scorecard train platform.toml --time opened --out-of-time 2025-07-01
+
+Rows without a --time count as before it."""
 )
 @click.argument("config", type=click.Path(path_type=Path))
-@click.option("--frame", "frame_name", help="An alignment made before (default: align now).")
+@_row_options(test_size=0.3)
 @click.option("--label", help="Label column (default: [data] label of CONFIG).")
-@click.option("--test-size", default=0.3, show_default=True, help="Share of rows held out.")
-@click.option("--time", "time_column", help="The platform's column that orders rows in time.")
-@click.option("--out-of-time", "since", help="Rows from this time on are held out.")
-@click.option("--pdo", default=20.0, show_default=True, help="Points to double the odds.")
+@click.option("--leave-out", multiple=True, help="A column, of any party, that is no feature.")
+@click.option(
+    "--pdo", default=20.0, show_default=True, type=_POSITIVE, help="Points to double the odds."
+)
 @click.option("--base-score", default=600.0, show_default=True)
-@click.option("--base-odds", default=50.0, show_default=True, help="Odds at the base score.")
+@click.option(
+    "--base-odds", default=50.0, show_default=True, type=_POSITIVE, help="Odds at the base score."
+)
 @click.option("--bins", default=8, show_default=True, type=click.IntRange(2))
 @click.option(
     "--trend",
@@ -63,20 +114,24 @@ Examples:
     type=click.Choice(["auto", "ascending", "descending", "peak", "valley", "none"]),
     help="How the event rate moves over a feature's bins.",
 )
-@click.option("--min-iv", default=0.02, show_default=True, help="Least information value.")
+@click.option(
+    "--min-iv",
+    default=0.02,
+    show_default=True,
+    type=click.FloatRange(0),
+    help="Least information value.",
+)
 @click.option("--max-correlation", default=0.8, show_default=True, type=click.FloatRange(0, 1))
 @click.option("--stepwise", type=click.Choice(["forward", "backward", "both"]))
 @click.option("--reveal-predictor", is_flag=True, help="Exact; shows row sums while fitting.")
-@click.option("--slice", "slices", multiple=True, help="Platform column to compare groups by.")
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
-@click.option("--report", "report_path", type=click.Path(path_type=Path), help="Model document.")
-@click.option("--card", "card_path", type=click.Path(path_type=Path), help="It as JSON.")
+@_target_options
 @click.option("--model", "model_path", type=click.Path(path_type=Path), help="The card's file.")
 @json_option
 def train(
     config: Path,
     frame_name: str | None,
     label: str | None,
+    leave_out: tuple[str, ...],
     test_size: float,
     time_column: str | None,
     since: str | None,
@@ -89,8 +144,7 @@ def train(
     **options: Any,
 ) -> None:
     """Bin, select, regress and scale to points, as the platform of CONFIG."""
-    if (time_column is None) != (since is None):
-        raise click.UsageError("--time and --out-of-time belong together")
+    _check_time(time_column, since)
     for path, option in (
         (report_path, "--report"),
         (card_path, "--card"),
@@ -99,20 +153,22 @@ def train(
         check_target(path, option)
     with open_platform(config) as (settings, federation), federation_bars(federation):
         target = _target(settings, label)
+        # Before hours of work, and before providers count it against their limits.
+        _require_columns(federation, (*slices, *([time_column] if time_column else [])))
         frame = choose_frame(federation, frame_name)
-        later = None
-        if time_column is not None and since is not None:
-            frame, later = _split_in_time(frame, time_column, since)
-        train_rows, test_rows = frame.train_test_split(
+        now, later = _split_in_time(frame, time_column, since)
+        train_rows, test_rows = now.train_test_split(
             test_size=test_size, stratify=target, random_state=seed
         )
-        card = _card(settings, options).fit(train_rows, target)
+        features = _features(frame, target, leave_out, time_column)
+        card = _card(settings, options, features)
+        card.fit(train_rows, target)
         if model_path is not None:
             card.save(model_path)
+            if not as_json:
+                click.echo(f"written: {model_path}")
         report = card.report(test_rows, out_of_time=later, slices=slices)
     _tell(card, report, report_path, card_path, as_json)
-    if model_path is not None and not as_json:
-        click.echo(f"written: {model_path}")
 
 
 @scorecard.command(
@@ -143,18 +199,20 @@ def table(
     check_target(out, "--out")
     if (model_path is None) == (model_id is None):
         raise click.UsageError("give --model at the platform, or --id at a provider")
-    shown = (
-        _platform_table(model_path, feature)
-        if model_path is not None
-        else _provider_table(config, str(model_id), feature)
-    )
+    settings = load_config(config)
+    if model_path is not None:
+        require_role(settings, "platform")
+        shown = chosen_lines(platform_table(model_path), feature, settings.party)
+    else:
+        require_role(settings, "provider")
+        shown = chosen_lines(provider_table(settings, str(model_id)), feature, settings.party)
     if out is not None:
-        _write_csv(shown, out)
+        write_csv(shown, out)
         click.echo(f"written: {out}")
     elif as_json:
         print_json(shown.astype(object).where(shown.notna(), None).to_dict("records"))
     else:
-        rows = [[_cell(value) for value in line] for line in shown.to_numpy(object)]
+        rows = [[cell_text(value) for value in line] for line in shown.to_numpy(object)]
         print_table("Scorecard", [str(name) for name in shown.columns], rows)
 
 
@@ -162,22 +220,27 @@ def table(
     epilog="""\b
 Examples:
   fedcredit scorecard report platform.toml --model card.fed --frame march --report march.html
+  fedcredit scorecard report platform.toml --model card.fed --frame pilot --test-size 0.3
   fedcredit scorecard report platform.toml --model card.fed --card card.json --slice region
 
-Scoring rows shows the platform one sum of points per row; providers count it."""
+All rows count as new to the card, unless --test-size, --seed, --time and --out-of-time divide
+them as `scorecard train` did; the report then compares with the rows of the training. Scoring
+shows the platform one sum of points per row; providers count it."""
 )
 @click.argument("config", type=click.Path(path_type=Path))
 @click.option("--model", "model_path", required=True, type=click.Path(path_type=Path))
-@click.option("--frame", "frame_name", help="An alignment made before (default: align now).")
-@click.option("--slice", "slices", multiple=True, help="Platform column to compare groups by.")
+@_row_options(test_size=None)
 @click.option("--cutoff", type=float, help="Points from which an enterprise is approved.")
-@click.option("--report", "report_path", type=click.Path(path_type=Path), help="Model document.")
-@click.option("--card", "card_path", type=click.Path(path_type=Path), help="It as JSON.")
+@_target_options
 @json_option
 def report(
     config: Path,
     model_path: Path,
     frame_name: str | None,
+    test_size: float | None,
+    time_column: str | None,
+    since: str | None,
+    seed: int,
     slices: tuple[str, ...],
     cutoff: float | None,
     report_path: Path | None,
@@ -185,14 +248,24 @@ def report(
     as_json: bool,
 ) -> None:
     """Measure a saved scorecard on aligned rows and write its model document."""
+    _check_time(time_column, since)
     check_target(report_path, "--report")
     check_target(card_path, "--card")
+    data = read_card(model_path)
     with open_platform(config) as (_, federation), federation_bars(federation):
         from fedcredit.models.scorecard import VerticalScorecard
 
-        card = VerticalScorecard.load(_read(model_path), federation)
+        card = VerticalScorecard.load(data, federation)
+        _require_columns(federation, (*slices, *([time_column] if time_column else [])))
         frame = choose_frame(federation, frame_name)
-        made = card.report(frame, slices=slices, cutoff=cutoff)
+        test, later = _split_in_time(frame, time_column, since)
+        before = None
+        if test_size is not None:
+            before, test = test.train_test_split(
+                test_size=test_size, stratify=card.binner_.target_, random_state=seed
+            )
+            _require_fit_rows(card, before)
+        made = card.report(test, train=before, out_of_time=later, slices=slices, cutoff=cutoff)
     _tell(card, made, report_path, card_path, as_json)
 
 
@@ -212,23 +285,45 @@ def _target(settings: NodeConfig, label: str | None) -> str:
     return target
 
 
+def _check_time(column: str | None, since: str | None) -> None:
+    if (column is None) != (since is None):
+        raise click.UsageError("--time and --out-of-time belong together")
+
+
+def _require_columns(federation: Federation, names: Sequence[str]) -> None:
+    """Refuse names that are no columns of the platform (InputError)."""
+    own = [str(name) for name in federation.table.frame.columns]
+    for name in names:
+        if name.removeprefix(f"{federation.platform}.") not in own:
+            raise InputError(
+                f"the platform has no column {name!r}.",
+                party=federation.platform,
+                step="check the options",
+                fix=f"use one of {', '.join(own)}",
+            )
+
+
 def _split_in_time(
-    frame: FederatedFrame, column: str, since: str
-) -> tuple[FederatedFrame, FederatedFrame]:
+    frame: FederatedFrame, column: str | None, since: str | None
+) -> tuple[FederatedFrame, FederatedFrame | None]:
+    """Return the rows before a time, or without one, and the rows from it on."""
     import numpy as np
     import pandas as pd
 
+    if column is None or since is None:
+        return frame, None
     values = pd.Series(frame.column(column))
     try:
         if pd.api.types.is_numeric_dtype(values.dtype):
-            later = values.to_numpy() >= float(since)
+            later = values.to_numpy(np.float64, na_value=np.nan) >= float(since)
         else:
-            later = (pd.to_datetime(values) >= pd.Timestamp(since)).to_numpy()
+            times = pd.to_datetime(values.astype(object), format="ISO8601")
+            later = (times >= pd.Timestamp(since)).to_numpy()
     except (ValueError, TypeError):
         raise InputError(
             f"{column!r} and --out-of-time are not both times, or both numbers.",
             step="scorecard",
-            fix="name a column of dates or numbers, and a date or number",
+            fix="name a column of dates (2025-07-01) or numbers, and a date or number",
         ) from None
     if later.all() or not later.any():
         raise InputError(
@@ -239,7 +334,53 @@ def _split_in_time(
     return frame.take(np.flatnonzero(~later)), frame.take(np.flatnonzero(later))
 
 
-def _card(settings: NodeConfig, options: dict[str, Any]) -> VerticalScorecard:
+def _features(
+    frame: FederatedFrame, target: str, leave_out: Sequence[str], time_column: str | None
+) -> list[str] | None:
+    """Return what may become a characteristic; None for all columns but the label."""
+    if time_column is not None:
+        leave_out = (*leave_out, time_column)
+    if not leave_out:
+        return None
+    own = f"{frame.federation.platform}."
+    columns = frame.columns
+    gone = {name if name in columns else own + name for name in (target, *leave_out)}
+    unknown = sorted(gone - set(columns))
+    if unknown:
+        raise InputError(
+            f"there is no column {unknown[0].removeprefix(own)!r}.",
+            step="select features",
+            fix=f"use some of {', '.join(columns)}",
+        )
+    return [name for name in columns if name not in gone]
+
+
+def _require_fit_rows(card: VerticalScorecard, frame: FederatedFrame) -> None:
+    """Refuse rows that cannot be those of the card's fit (InputError).
+
+    They fill the bins of all the platform's features as the card has them written down.
+    """
+    import numpy as np
+
+    from fedcredit.models.binner_job import count_rows
+
+    binner = card.scoring_binner_
+    own = [f for f in binner.features_.values() if f.party == card.platform_]
+    found = count_rows(frame, binner.bin_id_, own)
+    known = [binner.woe_table(feature.name).count for feature in own]
+    total = int(binner.woe_table(binner.names_[0]).count.sum())
+    if len(frame) != total or not all(map(np.array_equal, found, known)):
+        raise InputError(
+            "divided like this, the rows are not those that the scorecard was fitted on.",
+            step="scorecard report",
+            fix="give the --frame, --test-size, --seed, --time and --out-of-time of the training, "
+            "or leave --test-size out if all rows are new to the card",
+        )
+
+
+def _card(
+    settings: NodeConfig, options: dict[str, Any], features: list[str] | None
+) -> VerticalScorecard:
     from fedcredit.models.binner import VerticalBinner
     from fedcredit.models.scorecard import VerticalScorecard
     from fedcredit.models.selector import FeatureSelector
@@ -259,6 +400,7 @@ def _card(settings: NodeConfig, options: dict[str, Any]) -> VerticalScorecard:
             max_correlation=options["max_correlation"],
             stepwise=options["stepwise"],
         ),
+        features=features,
         reveal_predictor=options["reveal_predictor"],
     )
 
@@ -282,6 +424,12 @@ def _tell(
                 f"{card_path} cannot be written ({error.strerror}).", step="write the model card"
             ) from None
     if as_json:
+        # A card may take several sessions of one kind.
+        seconds: dict[str, float] = {}
+        sent: dict[str, int] = {}
+        for phase in report.run.phases:
+            seconds[phase.name] = seconds.get(phase.name, 0.0) + phase.seconds
+            sent[phase.name] = sent.get(phase.name, 0) + (phase.bytes or 0)
         print_json(
             {
                 "model": card.model_id_,
@@ -290,8 +438,8 @@ def _tell(
                 "metrics": [
                     {"split": m.split, "metric": m.metric, "value": m.value} for m in report.metrics
                 ],
-                "seconds": {p.name: round(p.seconds, 3) for p in report.run.phases},
-                "bytes": {p.name: p.bytes for p in report.run.phases},
+                "seconds": {name: round(value, 3) for name, value in seconds.items()},
+                "bytes": sent,
             }
         )
         return
@@ -300,62 +448,3 @@ def _tell(
     for path in (report_path, card_path):
         if path is not None:
             click.echo(f"written: {path}")
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ConfigError(
-            f"{path} cannot be read ({error.strerror}).", step="load scorecard"
-        ) from None
-
-
-def _platform_table(path: Path, feature: str | None) -> pd.DataFrame:
-    from fedcredit.models.scorecard import VerticalScorecard
-
-    card = VerticalScorecard.load(_read(path))
-    shown = card.table()
-    if feature is None:
-        return shown
-    party, _, label = feature.partition(".")
-    found = shown[(shown["party"] == party) & (shown["feature"] == label)]
-    return _require_rows(found, feature)
-
-
-def _provider_table(config: Path, model_id: str, feature: str | None) -> pd.DataFrame:
-    settings = load_config(config)
-    require_role(settings, "provider")
-    from fedcredit.models.engine_scorecard import own_table
-
-    shown = own_table(make_engine(settings), model_id)
-    if feature is None:
-        return shown
-    return _require_rows(shown[shown["feature"] == feature], feature)
-
-
-def _require_rows(found: pd.DataFrame, feature: str) -> pd.DataFrame:
-    if not len(found):
-        raise InputError(
-            f"the card has no characteristic {feature!r}.",
-            step="scorecard table",
-            fix="leave --feature out to see all",
-        )
-    return found
-
-
-def _write_csv(shown: pd.DataFrame, out: Path) -> None:
-    try:
-        shown.to_csv(out, index=False)
-    except OSError as error:
-        raise StorageError(
-            f"{out} cannot be written ({error.strerror}).", step="scorecard table"
-        ) from None
-
-
-def _cell(value: Any) -> str:
-    import math
-
-    if isinstance(value, float):
-        return "" if math.isnan(value) else f"{value:.4g}"
-    return str(value)

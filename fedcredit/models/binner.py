@@ -13,7 +13,15 @@ import numpy as np
 import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
-from fedcredit.errors import InputError, PolicyError, StorageError
+from fedcredit.errors import InputError, PolicyError
+from fedcredit.models.at_rest import (
+    describe,
+    json_able,
+    read_bytes,
+    reading_model,
+    restore,
+    write_bytes,
+)
 from fedcredit.models.binner_arguments import (
     binary_target,
     by_party,
@@ -28,7 +36,6 @@ from fedcredit.models.federation import Federation
 from fedcredit.models.fitting import choose_columns, choose_rows, label_columns
 from fedcredit.models.frame import FederatedFrame
 from fedcredit.models.local import checked_table, checked_training, local_frame
-from fedcredit.models.shares import json_able, reading_model
 
 __all__ = ["VerticalBinner"]
 
@@ -340,19 +347,15 @@ class VerticalBinner(BinnerTables):
         """Encode the binner; the providers keep their own part."""
         check_is_fitted(self)
         extra = {
-            "estimator": type(self).__name__,
+            **describe(self),
             "arguments": json_able(self.get_params(deep=False)),
             "options": dataclasses.asdict(self.options_),
-            "classes": self.classes_.tolist(),
-            "classes_type": "object" if self.classes_.dtype.hasobject else self.classes_.dtype.str,
             "event": json_able(self.event_),
             "platform": self.platform_,
             "providers": list(self.providers_),
             "bin_id": self.bin_id_,
             "binner_id": self.binner_id_,
             "target": self.target_,
-            "n_features_in": self.n_features_in_,
-            "feature_names_in": list(getattr(self, "feature_names_in_", [])),
         }
         return StoredBinner.of(list(self.features_.values()), extra).to_bytes()
 
@@ -364,11 +367,7 @@ class VerticalBinner(BinnerTables):
         StorageError
             The file cannot be written.
         """
-        data = self.to_bytes()
-        try:
-            Path(path).write_bytes(data)
-        except OSError as error:
-            raise _unusable_file(error, "save binner") from None
+        write_bytes(path, self.to_bytes(), step="save binner")
 
     @classmethod
     def load(cls, source: str | Path | bytes, federation: Federation | None = None) -> Self:
@@ -387,23 +386,17 @@ class VerticalBinner(BinnerTables):
         StorageError
             The file cannot be read.
         """
-        try:
-            data = source if isinstance(source, bytes) else Path(source).read_bytes()
-        except OSError as error:
-            raise _unusable_file(error, "load binner") from None
+        data = read_bytes(source, step="load binner")
         features, extra = StoredBinner.read(data).unpack()
         with reading_model():
             binner = cls(**extra["arguments"])
             binner.options_ = MergeOptions(**extra["options"])
-            binner.classes_ = np.array(extra["classes"], np.dtype(extra["classes_type"]))
+            restore(binner, extra)
             binner.event_ = extra["event"]
             binner.platform_ = str(extra["platform"])
             binner.providers_ = tuple(extra["providers"])
             binner.bin_id_, binner.binner_id_ = str(extra["bin_id"]), str(extra["binner_id"])
             binner.target_ = str(extra["target"])
-            binner.n_features_in_ = int(extra["n_features_in"])
-            if extra["feature_names_in"]:
-                binner.feature_names_in_ = np.array(extra["feature_names_in"], object)
         if federation is not None:
             binner.federation_ = federation
         binner.features_ = {feature.name: feature for feature in features}
@@ -420,11 +413,3 @@ class VerticalBinner(BinnerTables):
         tags.input_tags.allow_nan = True
         tags.target_tags.required = True
         return tags
-
-
-def _unusable_file(error: OSError, step: str) -> StorageError:
-    return StorageError(
-        f"the file cannot be used ({error.strerror}).",
-        step=step,
-        fix="check the path and its permissions",
-    )

@@ -11,8 +11,9 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from fedcredit.models.binner_arguments import full_name
-from fedcredit.models.binner_plot import plot_bins
 from fedcredit.models.binner_tables import BinnedFeature, MergeOptions, binning_table, iv_table
+from fedcredit.models.report import scorecard_plots
+from fedcredit.models.report.scorecard_data import BinRow, Characteristic
 from fedcredit.stats.woe import WoeTable
 
 __all__ = ["BinnerTables"]
@@ -82,7 +83,17 @@ class BinnerTables(BaseEstimator):
     def plot(self, name: str) -> Figure:
         """Draw a feature's bins: shares of rows, event rates and weights."""
         feature = self._feature(name)
-        return plot_bins(self.binning_table(name), feature.name)
+        table = self.binning_table(name)
+        lines = table.drop(index="Totals").itertuples(index=False)
+        bins = tuple(
+            BinRow(bin_, int(count), int(events), float(rate), float(woe), float(iv))
+            for bin_, count, _, _, events, rate, woe, iv in lines
+        )
+        iv = float(table.loc["Totals", "IV"])
+        figure = scorecard_plots.woe(Characteristic(feature.party, feature.name, iv, bins))
+        # Rows were counted, so there is a bin to draw.
+        assert figure is not None
+        return figure
 
     # ------------------------------------------------------------------------ edits
 

@@ -25,8 +25,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from fedcredit.errors import InputError, ProtocolError
 from fedcredit.models.columns import ColumnCoder, to_pandas
-from fedcredit.models.engine_binning import _load as load_columns
-from fedcredit.models.engine_scorecard import _Card as KeptCard
+from fedcredit.models.engine_binning import load_columns
+from fedcredit.models.engine_scorecard import KeptCard
 from fedcredit.models.scorecard_share import row_points
 from fedcredit.stats.bin_rules import BinRule
 from fedcredit.stats.scorecard_points import PointScale

@@ -29,9 +29,11 @@ if TYPE_CHECKING:
     from fedcredit.models.engine import ProviderEngine
 
 __all__ = [
+    "KeptColumn",
     "count_bins",
     "count_events",
     "keep_woe",
+    "load_columns",
     "make_rule",
     "own_binning_tables",
     "woe_columns",
@@ -94,7 +96,7 @@ def make_rule(
 
 
 @dataclass
-class _Column:
+class KeptColumn:
     """One feature in a record: how it is binned, and, once released, its final bins.
 
     ``place`` has the final bin of every bin of the rule, ``woe`` and ``iv`` one number per final
@@ -111,6 +113,7 @@ class _Column:
     convention: str = ""
 
     def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
         arrays = {name: getattr(self, name) for name in ("count", "place", "woe", "iv")}
         return {
             "label": self.label,
@@ -121,7 +124,8 @@ class _Column:
         }
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> _Column:
+    def from_dict(cls, data: dict[str, Any]) -> KeptColumn:
+        """Read what :meth:`to_dict` returned."""
 
         def numbers(name: str, kind: type[np.generic]) -> Any:
             return None if data[name] is None else np.array(data[name], kind)
@@ -138,7 +142,7 @@ class _Column:
         )
 
 
-def _keep(engine: ProviderEngine, key: str, columns: Sequence[_Column]) -> None:
+def _keep(engine: ProviderEngine, key: str, columns: Sequence[KeptColumn]) -> None:
     """Write a record; one that is there already may only be written again as it is."""
     data = json.dumps({"columns": [column.to_dict() for column in columns]}).encode()
     earlier = engine.store.get(_KIND, key)
@@ -149,7 +153,19 @@ def _keep(engine: ProviderEngine, key: str, columns: Sequence[_Column]) -> None:
     engine.store.put(_KIND, key, data)
 
 
-def _load(engine: ProviderEngine, key: str) -> dict[str, _Column]:
+def load_columns(engine: ProviderEngine, key: str) -> dict[str, KeptColumn]:
+    """Read the record of a binner by its id, or by that of its released weights.
+
+    Returns
+    -------
+    dict of str to KeptColumn
+        By label.
+
+    Raises
+    ------
+    ProtocolError
+        There is none.
+    """
     data = engine.store.get(_KIND, key)
     if data is None:
         raise ProtocolError(
@@ -157,11 +173,11 @@ def _load(engine: ProviderEngine, key: str) -> dict[str, _Column]:
             step=_STEP,
             fix="bin again or publish again; the party may have lost or cleared its storage",
         )
-    columns = [_Column.from_dict(item) for item in json.loads(data)["columns"]]
+    columns = [KeptColumn.from_dict(item) for item in json.loads(data)["columns"]]
     return {column.label: column for column in columns}
 
 
-def _chosen(columns: dict[str, _Column], labels: Sequence[str]) -> list[_Column]:
+def _chosen(columns: dict[str, KeptColumn], labels: Sequence[str]) -> list[KeptColumn]:
     unknown = [label for label in labels if label not in columns]
     if unknown or len(set(labels)) != len(labels):
         raise InputError(
@@ -222,7 +238,7 @@ async def count_events(engine: ProviderEngine, peers: Peers, coordinator: str, j
             )
             column = BinnedColumn(label, rule, rule.apply(values))
             binned.append(column)
-            columns.append(_Column(label, coder, rule, column.count))
+            columns.append(KeptColumn(label, coder, rule, column.count))
     _ledger(engine).charge(
         {column.label: column.coder.name for column in columns},
         engine.row_ids(job.frame_id, job.rows),
@@ -264,7 +280,7 @@ def _per_label(
 
 async def keep_woe(engine: ProviderEngine, peers: Peers, coordinator: str, job: WoeJob) -> None:
     """Keep the weights of evidence that the platform releases."""
-    columns = _chosen(_load(engine, job.bin_id), job.labels)
+    columns = _chosen(load_columns(engine, job.bin_id), job.labels)
     places = _places(columns, job.n_groups, job.group_of)
     total = int(job.n_groups.astype(np.int64).sum())
     if len(job.woe) != total or len(job.iv) != total:
@@ -284,7 +300,7 @@ async def keep_woe(engine: ProviderEngine, peers: Peers, coordinator: str, job: 
 
 
 def _places(
-    columns: Sequence[_Column],
+    columns: Sequence[KeptColumn],
     n_groups: npt.NDArray[np.int32],
     group_of: npt.NDArray[np.int32],
 ) -> list[Integers]:
@@ -310,7 +326,7 @@ async def count_bins(engine: ProviderEngine, peers: Peers, coordinator: str, job
     """Count other rows in final bins, without labels."""
     if not job.labels:
         raise ProtocolError("there is nothing to count.", step=_STEP)
-    columns = _chosen(_load(engine, job.bin_id), job.labels)
+    columns = _chosen(load_columns(engine, job.bin_id), job.labels)
     places = _places(columns, job.n_groups, job.group_of)
     frame = engine.rows(job.frame_id, job.rows)
     with engine.only_labels(frame):
@@ -326,7 +342,7 @@ async def count_bins(engine: ProviderEngine, peers: Peers, coordinator: str, job
     await count_provider(peers[coordinator], counts, floor=_floor(engine))
 
 
-def _bins(engine: ProviderEngine, column: _Column, frame: pd.DataFrame) -> Integers:
+def _bins(engine: ProviderEngine, column: KeptColumn, frame: pd.DataFrame) -> Integers:
     return column.rule.apply(column.coder.transform(frame, party=engine.party))
 
 
@@ -364,7 +380,7 @@ def woe_columns(
     PolicyError
         The platform keeps the weights to itself.
     """
-    columns = _chosen(_load(engine, binner_id), labels)
+    columns = _chosen(load_columns(engine, binner_id), labels)
     out = np.empty((len(frame), len(columns)))
     with engine.only_labels(frame):
         for j, column in enumerate(columns):
@@ -398,10 +414,10 @@ def own_binning_tables(engine: ProviderEngine, binner_id: str) -> dict[str, pd.D
     ProtocolError
         The binner is not known here.
     """
-    return {c.coder.name: _own_table(c) for c in _load(engine, binner_id).values()}
+    return {c.coder.name: _own_table(c) for c in load_columns(engine, binner_id).values()}
 
 
-def _own_table(column: _Column) -> pd.DataFrame:
+def _own_table(column: KeptColumn) -> pd.DataFrame:
     rule, count = column.rule, column.count
     if column.place is not None:
         groups = [np.flatnonzero(column.place == g).tolist() for g in range(rule.n_bins)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -43,8 +44,10 @@ __all__ = ["correlate_linear", "model_digest", "reveal_ledger", "score_linear", 
 Floats = npt.NDArray[np.float64]
 _MODEL = "model"
 _KIND = "logistic"
-#: Columns of the label holder in one matrix of correlations.
-_MAX_OWN_COLUMNS = 1000
+#: Where a provider counts the columns of the platform that it was correlated with.
+_CORRELATED = ("correlated", "columns")
+#: Sessions of one party may run side by side; reading, checking and writing is one act.
+_LOCK = threading.Lock()
 
 
 @dataclass(frozen=True, eq=False)
@@ -216,6 +219,7 @@ async def correlate_linear(
     check_columns(columns, design.labels, party=engine.party, dependent=True)
     columns = columns - columns.mean(axis=0)
     columns /= np.sqrt((columns**2).mean(axis=0))
+    _charge_correlations(engine, job.own_columns)
     await peers[coordinator].send(LinearColumns(design.labels, 0))
     others = [name for name in job.participants if name != engine.party]
     session = session_of(job, also=[job.binner_id])
@@ -229,8 +233,29 @@ async def correlate_linear(
         server,
         columns,
         zero,
-        max_own_columns=_MAX_OWN_COLUMNS,
+        max_own_columns=job.own_columns,
     )
+
+
+def _charge_correlations(engine: ProviderEngine, own_columns: int) -> None:
+    """Count the label holder's columns that this party's are multiplied with, over all jobs.
+
+    A column of the label holder is encrypted. One that is 1 on a single row and 0 elsewhere would
+    read that row's values off the products, so their number is an allowance of rows.
+    """
+    limit = engine.policy.max_correlated_columns
+    with _LOCK:
+        data = engine.store.get(*_CORRELATED)
+        used = 0 if data is None else int(data)
+        if not 0 <= own_columns <= limit - used:
+            raise BudgetError(
+                f"{max(limit - used, 0)} of {limit} columns of the platform are left for "
+                "correlations.",
+                step="correlations",
+                fix="select without correlations (max_correlation=None, max_vif=None), or ask the "
+                "data owner for more (max_correlated_columns)",
+            )
+        engine.store.put(*_CORRELATED, str(used + own_columns).encode())
 
 
 def _check_participants(

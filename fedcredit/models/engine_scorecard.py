@@ -32,7 +32,7 @@ from fedcredit.wire import Peers
 if TYPE_CHECKING:
     from fedcredit.models.engine import ProviderEngine
 
-__all__ = ["explain_rows", "keep_card", "own_table", "score_points"]
+__all__ = ["KeptCard", "explain_rows", "keep_card", "own_table", "score_points"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -44,7 +44,7 @@ _POINTS_PER_GRID = 4.0
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class _Card:
+class KeptCard:
     """What this party keeps of a card: its characteristics and their coefficients."""
 
     regression_id: str
@@ -68,6 +68,7 @@ class _Card:
         return hashlib.sha256(json.dumps(self.to_dict()).encode()).hexdigest()
 
     def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
         return {
             "regression_id": self.regression_id,
             "binner_id": self.binner_id,
@@ -81,7 +82,14 @@ class _Card:
         }
 
     @classmethod
-    def load(cls, engine: ProviderEngine, model_id: str, *, step: str = _STEP) -> _Card:
+    def load(cls, engine: ProviderEngine, model_id: str, *, step: str = _STEP) -> KeptCard:
+        """Read what this party keeps of a card.
+
+        Raises
+        ------
+        ProtocolError
+            Nothing; ``step`` is named in it.
+        """
         data = engine.store.get(_CARD, model_id)
         if data is None:
             raise ProtocolError(
@@ -122,7 +130,7 @@ async def keep_card(engine: ProviderEngine, peers: Peers, coordinator: str, job:
     first_row = engine.rows(job.frame_id, np.zeros(1, np.uint32))
     columns = engine.labels([str(name) for name in first_row.columns])
     labels = tuple(design["labels"])
-    card = _Card(
+    card = KeptCard(
         regression_id=job.regression_id,
         binner_id=job.binner_id,
         participants=tuple(record["participants"]),
@@ -167,7 +175,7 @@ async def score_points(
     Each card is a predictor of its own in the ledger: cards of other scales would, together, tell
     the exact log-odds of one regression.
     """
-    card = _Card.load(engine, job.model_id, step="score")
+    card = KeptCard.load(engine, job.model_id, step="score")
     if not card.rounding:
         raise ProtocolError(
             "a card without whole points is scored by its regression.",
@@ -201,7 +209,7 @@ async def explain_rows(
     engine: ProviderEngine, peers: Peers, coordinator: str, job: ReasonsJob
 ) -> None:
     """Name the characteristics of rows that lose most points, at the grain of this party."""
-    card = _Card.load(engine, job.model_id, step="reason codes")
+    card = KeptCard.load(engine, job.model_id, step="reason codes")
     if not (1 <= len(job.rows) <= MAX_ROWS and 1 <= job.n <= MAX_REASONS):
         raise PolicyError(
             f"at most {MAX_ROWS} rows and {MAX_REASONS} reasons are explained at a time.",
@@ -222,7 +230,7 @@ async def explain_rows(
     await reasons_provider(peers[coordinator], losses, labels, job.n)
 
 
-def _bins(engine: ProviderEngine, card: _Card) -> list[pd.DataFrame]:
+def _bins(engine: ProviderEngine, card: KeptCard) -> list[pd.DataFrame]:
     """Return the table of every characteristic, with points."""
     tables = own_binning_tables(engine, card.binner_id)
     out = []
@@ -236,7 +244,7 @@ def _bins(engine: ProviderEngine, card: _Card) -> list[pd.DataFrame]:
     return out
 
 
-def _neutral(engine: ProviderEngine, card: _Card, kind: str) -> list[float]:
+def _neutral(engine: ProviderEngine, card: KeptCard, kind: str) -> list[float]:
     values = []
     for table in _bins(engine, card):
         points, count = (table[key].to_numpy(np.float64) for key in ("Points", "Count"))
@@ -244,7 +252,7 @@ def _neutral(engine: ProviderEngine, card: _Card, kind: str) -> list[float]:
     return values
 
 
-def _grain(engine: ProviderEngine, card: _Card) -> Sequence[str]:
+def _grain(engine: ProviderEngine, card: KeptCard) -> Sequence[str]:
     """Return what each characteristic is called in reasons."""
     grain = engine.policy.reason_grain
     if grain == "feature":
@@ -275,7 +283,7 @@ def own_table(engine: ProviderEngine, model_id: str) -> pd.DataFrame:
     ProtocolError
         The card is not known here.
     """
-    card = _Card.load(engine, model_id)
+    card = KeptCard.load(engine, model_id)
     parts = [
         pd.DataFrame(
             {

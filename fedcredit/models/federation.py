@@ -274,6 +274,12 @@ class Federation:
         return out
 
 
+#: What :func:`simulate` allows with the caller's own tables.
+OWN_TABLES = ProviderPolicy(
+    release_feature_names=True, allow_user_splits=True, allow_exact_predictor=True
+)
+
+
 def _require_known(names: Iterable[str], known: Sequence[str], *, step: str) -> None:
     unknown = sorted(set(names) - set(known))
     if unknown:
@@ -330,7 +336,9 @@ def simulate(
     platform : table
         The label holder's table. Like every table: pandas, or anything that exports Arrow.
     policy : ProviderPolicy or mapping of provider to ProviderPolicy, optional
-        By default feature names are released, since all tables are the caller's own.
+        By default feature names are released, and split points and exact predictors allowed, since
+        all tables are the caller's own; see :class:`ProviderPolicy` for what a real provider
+        starts from.
     categorical : mapping of party to columns, optional
         Columns to treat as categories whatever their type; the platform's under ``"platform"``.
     threads : int
@@ -370,7 +378,7 @@ def simulate(
         engines[name] = ProviderEngine(
             name,
             table,
-            policy=chosen or ProviderPolicy(release_feature_names=True),
+            policy=chosen or OWN_TABLES,
             categorical=(categorical or {}).get(name, ()),
             threads=threads,
         )

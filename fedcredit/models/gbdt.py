@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
-from scipy.special import expit
-from sklearn.base import ClassifierMixin, RegressorMixin
-from sklearn.utils.multiclass import type_of_target
+from sklearn.base import RegressorMixin
 
 from fedcredit.errors import InputError
-from fedcredit.models.fitting import row_values
-from fedcredit.models.frame import FederatedFrame
+from fedcredit.models.classifier import BinaryClassifier
 from fedcredit.models.gbdt_base import BaseVerticalGBDT
+from fedcredit.models.labels import binary_target, named_columns
 
 __all__ = ["VerticalGBDTClassifier", "VerticalGBDTRegressor"]
 
 Floats = npt.NDArray[np.float64]
 
 
-class VerticalGBDTClassifier(ClassifierMixin, BaseVerticalGBDT):
+class VerticalGBDTClassifier(BinaryClassifier, BaseVerticalGBDT):
     """Binary classification by gradient-boosted trees over a federated frame.
 
     On equal bins and gradients the trees are those of LightGBM on pooled data.
@@ -99,54 +95,12 @@ class VerticalGBDTClassifier(ClassifierMixin, BaseVerticalGBDT):
     _objective = "binary"
 
     def _target(self, y: npt.NDArray[Any]) -> Floats:
-        if pd.isna(y).any():
-            raise InputError(
-                "the label has missing values.", step="train", fix="drop the rows without a label"
-            )
-        kind = _label_type(y)
-        if kind not in ("binary", "multiclass"):
-            raise InputError(
-                f"Unknown label type: {kind}.",
-                step="train",
-                fix="give a label of two values, or use the regressor",
-            )
-        self.classes_, codes = np.unique(y, return_inverse=True)
-        if len(self.classes_) == 1:
-            raise InputError(
-                "the classifier can't train when only one class is present.",
-                step="train",
-                fix="choose rows with and without the event",
-            )
-        if len(self.classes_) > 2:
-            raise InputError(
-                f"Only binary classification is supported. The type of the target is {kind}.",
-                step="train",
-                fix="merge the classes into two",
-            )
-        return codes.astype(np.float64)
+        self.classes_, codes = binary_target(y)
+        return codes
 
     def decision_function(self, X: Any) -> Floats:
         """Log odds of the second class; shape (n,)."""
         return self._raw(X)
-
-    def predict_proba(self, X: Any) -> Floats:
-        """Probabilities of both classes; shape (n, 2)."""
-        p = expit(self._raw(X))
-        return np.column_stack([1.0 - p, p])
-
-    def predict(self, X: Any) -> npt.NDArray[Any]:
-        """Return the more probable class of each row."""
-        codes = (self._raw(X) > 0).astype(np.int64)
-        return self.classes_[codes]
-
-    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
-        """Accuracy, as in scikit-learn; ``y`` and weights may name columns of the platform."""
-        return float(super().score(X, *_named_columns(X, y, sample_weight)))
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.classifier_tags.multi_class = False
-        return tags
 
 
 class VerticalGBDTRegressor(RegressorMixin, BaseVerticalGBDT):
@@ -178,21 +132,4 @@ class VerticalGBDTRegressor(RegressorMixin, BaseVerticalGBDT):
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """R squared, as in scikit-learn; ``y`` and weights may name columns of the platform."""
-        return float(super().score(X, *_named_columns(X, y, sample_weight)))
-
-
-def _label_type(y: npt.NDArray[Any]) -> str:
-    with warnings.catch_warnings():
-        # More than two classes are refused; that there are suspiciously many is no news then.
-        warnings.simplefilter("ignore", UserWarning)
-        try:
-            return str(type_of_target(y))
-        except (TypeError, ValueError):
-            return "mixed"
-
-
-def _named_columns(X: Any, y: Any, weight: Any) -> tuple[Any, Any]:
-    """Put the values of the platform's columns in the place of their names."""
-    if not isinstance(X, FederatedFrame):
-        return y, weight
-    return row_values(X, y, "y"), None if weight is None else row_values(X, weight, "sample_weight")
+        return float(super().score(X, *named_columns(X, y, sample_weight)))

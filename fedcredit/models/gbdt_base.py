@@ -16,7 +16,16 @@ import pandas as pd
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from fedcredit.errors import InputError, StorageError
+from fedcredit.errors import InputError
+from fedcredit.models.at_rest import (
+    check_class,
+    describe,
+    json_able,
+    read_bytes,
+    reading_model,
+    restore,
+    write_bytes,
+)
 from fedcredit.models.federation import Federation
 from fedcredit.models.fitting import (
     OwnFeatures,
@@ -32,7 +41,7 @@ from fedcredit.models.gbdt_job import ForestJob, interrupted_seed
 from fedcredit.models.gbdt_params import forest_params
 from fedcredit.models.local import checked_table, checked_training, local_frame
 from fedcredit.models.report import Summary, TrainingReport
-from fedcredit.models.shares import StoredForest, json_able, reading_model
+from fedcredit.models.shares import StoredForest
 from fedcredit.protocols.gbdt_messages import PredictJob
 from fedcredit.protocols.gbdt_predict import predict_label_holder
 from fedcredit.wire import Peers
@@ -301,19 +310,14 @@ class BaseVerticalGBDT(BaseEstimator):
     # --------------------------------------------------------------------- at rest
 
     def _stored(self) -> StoredForest:
-        classes = np.asarray(getattr(self, "classes_", []))
         extra = {
-            "estimator": type(self).__name__,
+            **describe(self),
             "arguments": json_able(self.get_params(deep=False)),
             "own": self.own_.to_dict(),
             "providers": list(self.providers_),
             "platform": self.platform_,
             "model_id": self.model_id_,
             "target": self.target_,
-            "classes": classes.tolist(),
-            "classes_type": "object" if classes.dtype.hasobject else classes.dtype.str,
-            "n_features_in": self.n_features_in_,
-            "feature_names_in": list(getattr(self, "feature_names_in_", [])),
         }
         return StoredForest.of(self.state_, self.pooled_, extra)
 
@@ -338,10 +342,7 @@ class BaseVerticalGBDT(BaseEstimator):
             The file cannot be written.
         """
         check_is_fitted(self)
-        try:
-            Path(path).write_bytes(self._stored().to_bytes())
-        except OSError as error:
-            raise _unusable_file(error, "save model") from None
+        write_bytes(path, self._stored().to_bytes(), step="save model")
 
     @classmethod
     def load(cls, source: str | Path | bytes, federation: Federation | None = None) -> Self:
@@ -360,17 +361,9 @@ class BaseVerticalGBDT(BaseEstimator):
         StorageError
             The file cannot be read.
         """
-        try:
-            data = source if isinstance(source, bytes) else Path(source).read_bytes()
-        except OSError as error:
-            raise _unusable_file(error, "load model") from None
+        data = read_bytes(source, step="load model")
         state, pooled, extra = StoredForest.read(data).unpack()
-        if extra.get("estimator") != cls.__name__:
-            raise InputError(
-                f"the file holds no {cls.__name__}.",
-                step="load model",
-                fix="load it with the class that saved it",
-            )
+        check_class(cls, extra.get("estimator"), step="load model")
         with reading_model():
             model = cls(**extra["arguments"])
             model.pooled_ = pooled
@@ -379,11 +372,7 @@ class BaseVerticalGBDT(BaseEstimator):
             model.platform_ = str(extra["platform"])
             model.model_id_ = str(extra["model_id"])
             model.target_ = str(extra["target"])
-            model.n_features_in_ = int(extra["n_features_in"])
-            if extra["feature_names_in"]:
-                model.feature_names_in_ = np.array(extra["feature_names_in"], object)
-            if extra["classes"]:
-                model.classes_ = np.array(extra["classes"], np.dtype(extra["classes_type"]))
+            restore(model, extra)
             model.params_ = forest_params(model)
         model.n_estimators_ = len(state.trees)
         model.tree_costs_, model.plan_ = [], []
@@ -403,11 +392,3 @@ class BaseVerticalGBDT(BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
         return tags
-
-
-def _unusable_file(error: OSError, step: str) -> StorageError:
-    return StorageError(
-        f"the model file cannot be used ({error.strerror}).",
-        step=step,
-        fix="check the path and its permissions",
-    )

@@ -86,6 +86,7 @@ def correlations(
             participants=tuple(peers),
             columns=(),
             binner_id=binner_id,
+            own_columns=matrix.shape[1],
         )
         for name, peer in peers.items():
             await peer.send(dataclasses.replace(job, columns=chosen.providers[name]))

@@ -140,11 +140,13 @@ class GramJob(
     kind="linear.gram",
     version=1,
     max_bytes=_ROWS_LIMIT,
-    reveals="on which aligned rows correlations are taken, and of which columns here",
+    reveals="on which aligned rows correlations are taken, of which columns here, and with how "
+    "many of the platform's",
 ):
     """Label holder to provider: take part in the correlations of all parties' columns.
 
-    The fields are those of :class:`LinearJob`.
+    ``own_columns`` is the number of the label holder's; the other fields are those of
+    :class:`LinearJob`.
     """
 
     frame_id: str
@@ -153,6 +155,7 @@ class GramJob(
     participants: tuple[str, ...]
     columns: tuple[str, ...]
     binner_id: str
+    own_columns: int
 
 
 def session_of(job: LinearJob | LinearScoreJob | GramJob, *, also: Sequence[object] = ()) -> bytes:

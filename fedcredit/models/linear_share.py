@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fedcredit.errors import InputError, PeerProtocolError
+from fedcredit.models.at_rest import AtRest, reading_model
 from fedcredit.models.linear_columns import NumericColumns
 from fedcredit.models.linear_jobs import LinearUnits
-from fedcredit.models.shares import reading_model
 from fedcredit.protocols.logistic_types import LogisticOutcome
-from fedcredit.wire import F64x1, F64x2, Message, U8x1, U32x1, decode, encode
+from fedcredit.wire import F64x1, F64x2, Message, U8x1, U32x1
 
 __all__ = ["LinearShare", "StoredLinear", "joint_share", "own_share"]
 
@@ -193,12 +192,14 @@ def joint_share(
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class StoredLinear(Message, kind="store.linear", version=1, max_bytes=8 << 30):
+class StoredLinear(AtRest, Message, kind="store.linear", version=1, max_bytes=8 << 30):
     """At rest at the platform: its share of a linear model and what else an estimator needs.
 
     ``header`` is JSON, ``binner`` a stored binner (empty for none), ``rows`` and ``predictor``
     (n,) are the training rows whose log odds were revealed, or (0,).
     """
+
+    _holds = "a linear model"
 
     header: str
     weights: F64x1
@@ -240,36 +241,6 @@ class StoredLinear(Message, kind="store.linear", version=1, max_bytes=8 << 30):
             rows=rows,
             predictor=predictor,
         )
-
-    @classmethod
-    def read(cls, data: bytes) -> StoredLinear:
-        """Decode a stored model.
-
-        Raises
-        ------
-        InputError
-            The bytes are not one.
-        """
-        try:
-            stored = decode(data)
-        except PeerProtocolError as error:
-            raise InputError(
-                f"the model file cannot be read: {error.reason}",
-                step="load model",
-                fix="load a file that this release of fedcredit has saved",
-            ) from None
-        if not isinstance(stored, cls):
-            raise InputError(
-                "the file holds something other than a linear model.",
-                step="load model",
-                fix="load a file that save wrote",
-            )
-        return stored
-
-    def to_bytes(self) -> bytes:
-        """Encode."""
-        data: bytes = encode(self).to_pybytes()
-        return data
 
     def unpack(self) -> tuple[LinearShare, dict[str, Any]]:
         """Rebuild the share and the extra part.

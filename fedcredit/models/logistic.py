@@ -11,15 +11,14 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.special import expit
-from sklearn.base import ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
 
 from fedcredit.errors import InputError
 from fedcredit.models.binner import VerticalBinner
+from fedcredit.models.classifier import BinaryClassifier
 from fedcredit.models.fitting import choose_rows, label_columns
 from fedcredit.models.frame import FederatedFrame
-from fedcredit.models.labels import binary_target, named_columns
+from fedcredit.models.labels import binary_target
 from fedcredit.models.linear_share import LinearShare, joint_share, own_share
 from fedcredit.models.local import checked_training, local_frame
 from fedcredit.models.logistic_base import TRACE, FittedLogistic
@@ -42,7 +41,7 @@ _DEFAULTS = LogisticParams()
 _LONG_STEP = 0.1
 
 
-class VerticalLogisticRegression(ClassifierMixin, FittedLogistic):
+class VerticalLogisticRegression(BinaryClassifier, FittedLogistic):
     """Logistic regression on the columns of several parties.
 
     Every party learns its own coefficients; the platform also those that providers release. By
@@ -320,24 +319,3 @@ class VerticalLogisticRegression(ClassifierMixin, FittedLogistic):
         return own_share(
             platform, own.labels, own.numeric, fitted.coef, fitted.intercept, fitted.covariance
         )
-
-    # ------------------------------------------------------------------- prediction
-
-    def predict_proba(self, X: Any) -> Floats:
-        """Probabilities of both classes, shape (n, 2); see :meth:`decision_function`."""
-        p = expit(self.decision_function(X))
-        return np.column_stack([1.0 - p, p])
-
-    def predict(self, X: Any) -> npt.NDArray[Any]:
-        """Return the more probable class of each row; see :meth:`decision_function`."""
-        codes = (self.decision_function(X) > 0).astype(np.int64)
-        return self.classes_[codes]
-
-    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
-        """Accuracy, as in scikit-learn; ``y`` and weights may name columns of the platform."""
-        return float(super().score(X, *named_columns(X, y, sample_weight)))
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.classifier_tags.multi_class = False
-        return tags

@@ -12,7 +12,16 @@ import pandas as pd
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from fedcredit.errors import InputError, StorageError
+from fedcredit.errors import InputError
+from fedcredit.models.at_rest import (
+    check_class,
+    describe,
+    json_able,
+    read_bytes,
+    reading_model,
+    restore,
+    write_bytes,
+)
 from fedcredit.models.binner import VerticalBinner
 from fedcredit.models.federation import Federation
 from fedcredit.models.fitting import with_rows
@@ -20,7 +29,6 @@ from fedcredit.models.frame import FederatedFrame
 from fedcredit.models.linear_share import LinearShare, StoredLinear
 from fedcredit.models.local import checked_table, local_frame
 from fedcredit.models.logistic_job import provider_parts
-from fedcredit.models.shares import json_able, reading_model
 from fedcredit.stats.glm import wald
 
 if TYPE_CHECKING:
@@ -195,16 +203,12 @@ class FittedLogistic(BaseEstimator):
         arguments = self.get_params(deep=False)
         has_binner = arguments.pop("binner") is not None
         extra = {
-            "estimator": type(self).__name__,
+            **describe(self),
             "arguments": json_able(arguments),
             "has_binner": has_binner,
             "model_id": self.model_id_,
             "frame_id": self.frame_id_,
             "target": self.target_,
-            "classes": self.classes_.tolist(),
-            "classes_type": "object" if self.classes_.dtype.hasobject else self.classes_.dtype.str,
-            "n_features_in": self.n_features_in_,
-            "feature_names_in": list(getattr(self, "feature_names_in_", [])),
             "n_iter": self.n_iter_,
             "converged": self.converged_,
             "revealed": self.revealed_,
@@ -245,10 +249,7 @@ class FittedLogistic(BaseEstimator):
             The file cannot be written.
         """
         check_is_fitted(self)
-        try:
-            Path(path).write_bytes(self._stored().to_bytes())
-        except OSError as error:
-            raise _unusable_file(error, "save model") from None
+        write_bytes(path, self._stored().to_bytes(), step="save model")
 
     @classmethod
     def load(cls, source: str | Path | bytes, federation: Federation | None = None) -> Self:
@@ -267,18 +268,9 @@ class FittedLogistic(BaseEstimator):
         StorageError
             The file cannot be read.
         """
-        try:
-            data = source if isinstance(source, bytes) else Path(source).read_bytes()
-        except OSError as error:
-            raise _unusable_file(error, "load model") from None
-        stored = StoredLinear.read(data)
+        stored = StoredLinear.read(read_bytes(source, step="load model"))
         share, extra = stored.unpack()
-        if extra.get("estimator") != cls.__name__:
-            raise InputError(
-                f"the file holds no {cls.__name__}.",
-                step="load model",
-                fix="load it with the class that saved it",
-            )
+        check_class(cls, extra.get("estimator"), step="load model")
         binner = stored.binner.tobytes()
         with reading_model():
             model = cls(**extra["arguments"])
@@ -287,10 +279,7 @@ class FittedLogistic(BaseEstimator):
                 model.binner = model.binner_
             model.model_id_, model.frame_id_ = str(extra["model_id"]), str(extra["frame_id"])
             model.target_ = str(extra["target"])
-            model.classes_ = np.array(extra["classes"], np.dtype(extra["classes_type"]))
-            model.n_features_in_ = int(extra["n_features_in"])
-            if extra["feature_names_in"]:
-                model.feature_names_in_ = np.array(extra["feature_names_in"], object)
+            restore(model, extra)
             model.n_iter_, model.converged_ = int(extra["n_iter"]), bool(extra["converged"])
             model.revealed_ = int(extra["revealed"])
             model.trace_ = pd.DataFrame(extra["trace"], columns=TRACE)
@@ -306,11 +295,3 @@ class FittedLogistic(BaseEstimator):
         state: dict[str, Any] = dict(super().__getstate__())
         state.pop("federation_", None)
         return state
-
-
-def _unusable_file(error: OSError, step: str) -> StorageError:
-    return StorageError(
-        f"the model file cannot be used ({error.strerror}).",
-        step=step,
-        fix="check the path and its permissions",
-    )

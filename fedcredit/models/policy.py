@@ -40,6 +40,9 @@ class ProviderPolicy:
         How often the events in a feature's bins may be counted, over all jobs.
     release_correlations : bool
         Whether the platform may learn the correlations of the provider's binned features.
+    max_correlated_columns : int
+        How many columns of the platform, over all jobs, the provider's may be correlated with. A
+        platform that encrypts a column of one row reads that row's values off a correlation.
     release_coefficients : bool
         Whether the platform may learn the provider's coefficients and standard errors.
     max_revealed_predictors : int or None
@@ -70,6 +73,7 @@ class ProviderPolicy:
     allow_user_splits: bool = False
     max_binnings_per_feature: int = 3
     release_correlations: bool = True
+    max_correlated_columns: int = 500
     release_coefficients: bool = True
     max_revealed_predictors: int | None = None
     allow_exact_predictor: bool = False

@@ -8,15 +8,15 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 from pandas import DataFrame, Series
-from scipy.special import expit
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from fedcredit.errors import InputError
 from fedcredit.models.binner import VerticalBinner
+from fedcredit.models.classifier import BinaryClassifier
 from fedcredit.models.fitting import row_values, with_rows
 from fedcredit.models.frame import FederatedFrame
-from fedcredit.models.labels import binary_target, named_columns
+from fedcredit.models.labels import binary_target
 from fedcredit.models.local import checked_table, checked_training, local_frame
 from fedcredit.models.logistic_job import provider_parts
 from fedcredit.models.scorecard_fit import CardRows, build_card, fit_binner
@@ -34,7 +34,7 @@ __all__ = ["VerticalScorecard"]
 Floats = npt.NDArray[np.float64]
 
 
-class VerticalScorecard(ScoredOutcomes, StoredCard, CardViews, ClassifierMixin, BaseEstimator):
+class VerticalScorecard(BinaryClassifier, ScoredOutcomes, StoredCard, CardViews, BaseEstimator):
     """Bins, selects, regresses and scales to points, over the features of all parties.
 
     :meth:`fit` bins every party's features with one encrypted pass, drops features by the
@@ -350,24 +350,9 @@ class VerticalScorecard(ScoredOutcomes, StoredCard, CardViews, ClassifierMixin, 
         log_odds = self._scale().to_log_odds(points)
         return log_odds if self.event_ == self.classes_[1] else -log_odds
 
-    def predict_proba(self, X: Any) -> Floats:
-        """Probabilities of both classes that the points stand for; shape (n, 2)."""
-        p = expit(self.decision_function(X))
-        return np.column_stack([1.0 - p, p])
-
-    def predict(self, X: Any) -> npt.NDArray[Any]:
-        """Return the more probable class of each row."""
-        codes = (self.decision_function(X) > 0).astype(np.int64)
-        return self.classes_[codes]
-
-    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
-        """Accuracy, as in scikit-learn; ``y`` and weights may name columns of the platform."""
-        return float(super().score(X, *named_columns(X, y, sample_weight)))
-
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
-        tags.classifier_tags.multi_class = False
         return tags
 
     def _scale(self) -> PointScale:

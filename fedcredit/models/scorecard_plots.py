@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from fedcredit.models.report.style import PALETTE, drawing, new_figure, percent_axis
+from fedcredit.models.report.style import PALETTE, drawing, literal, new_figure, percent_axis
 from fedcredit.models.scorecard_share import ScorecardShare
 from fedcredit.models.scorecard_tables import cutoff_frame, odds_frame
 from fedcredit.stats.scorecard_points import PointScale
@@ -19,11 +19,6 @@ _BARS = 40
 _MOST_FEATURES = 30
 
 
-def _literal(name: str) -> str:
-    """Keep ``$`` from starting a formula."""
-    return name.replace("$", r"\$")
-
-
 def iv_bars(selection: pd.DataFrame) -> Figure:
     """Draw the information value of every feature, those in the card in another colour."""
     lines = selection.sort_values("iv", ascending=False, kind="stable").head(_MOST_FEATURES)[::-1]
@@ -31,7 +26,7 @@ def iv_bars(selection: pd.DataFrame) -> Figure:
         figure, (axes,) = new_figure(size=(5.2, 1.0 + 0.24 * len(lines)))
         colours = [PALETTE["joint"] if kept else PALETTE["muted"] for kept in lines["kept"]]
         axes.barh(np.arange(len(lines)), lines["iv"], 0.7, color=colours)
-        axes.set_yticks(np.arange(len(lines)), [_literal(str(name)) for name in lines.index])
+        axes.set_yticks(np.arange(len(lines)), [literal(str(name)) for name in lines.index])
         axes.grid(axis="y", visible=False)
         axes.set_xlabel("Information value")
         axes.set_title("Features: in the card (blue), dropped (grey)")
@@ -48,7 +43,7 @@ def point_spans(share: ScorecardShare) -> Figure:
             points = c.points[c.has_bins]
             axes.plot([points.min(), points.max()], [place, place], color=PALETTE["grid"])
             axes.plot(points, np.full(len(points), place), "o", color=PALETTE["joint"])
-        axes.set_yticks(np.arange(len(known)), [_literal(c.name) for c in known])
+        axes.set_yticks(np.arange(len(known)), [literal(c.name) for c in known])
         axes.grid(axis="y", visible=False)
         axes.set_xlabel("Points of each bin")
         axes.set_title("Points by characteristic")

@@ -13,15 +13,23 @@ import pandas as pd
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from fedcredit.errors import InputError, PeerProtocolError, StorageError
+from fedcredit.models.at_rest import (
+    AtRest,
+    check_class,
+    describe,
+    json_able,
+    read_bytes,
+    reading_model,
+    restore,
+    write_bytes,
+)
 from fedcredit.models.binner import VerticalBinner
 from fedcredit.models.binner_store import StoredBinner
 from fedcredit.models.federation import Federation
 from fedcredit.models.scorecard_share import ScorecardShare
 from fedcredit.models.selector import FeatureSelector
-from fedcredit.models.shares import json_able, reading_model
 from fedcredit.stats.scorecard_points import Calibration
-from fedcredit.wire import Message, U8x1, decode, encode
+from fedcredit.wire import Message, U8x1
 
 __all__ = ["StoredCard", "StoredScorecard"]
 
@@ -31,41 +39,14 @@ _OBJECT = "estimator"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class StoredScorecard(Message, kind="store.scorecard", version=1, max_bytes=1 << 30):
+class StoredScorecard(AtRest, Message, kind="store.scorecard", version=1, max_bytes=1 << 30):
     """At rest at the platform: ``header`` is JSON, ``binner`` a stored binner."""
+
+    _holds = "a scorecard"
+    _step = "load scorecard"
 
     header: str
     binner: U8x1
-
-    @classmethod
-    def read(cls, data: bytes) -> StoredScorecard:
-        """Decode a stored card.
-
-        Raises
-        ------
-        InputError
-            The bytes are not one.
-        """
-        try:
-            stored = decode(data)
-        except PeerProtocolError as error:
-            raise InputError(
-                f"the file cannot be read: {error.reason}",
-                step="load scorecard",
-                fix="load a file that this release of fedcredit has saved",
-            ) from None
-        if not isinstance(stored, cls):
-            raise InputError(
-                "the file holds something other than a scorecard.",
-                step="load scorecard",
-                fix="load a file that VerticalScorecard.save wrote",
-            )
-        return stored
-
-    def to_bytes(self) -> bytes:
-        """Encode."""
-        data: bytes = encode(self).to_pybytes()
-        return data
 
     @property
     def estimator(self) -> str:
@@ -95,22 +76,16 @@ class StoredCard(BaseEstimator):
     def to_bytes(self) -> bytes:
         """Encode the platform's share; every provider keeps its own."""
         check_is_fitted(self)
-        classes = np.asarray(self.classes_)
-        names = list(getattr(self, "feature_names_in_", []))
         header = {
-            "estimator": type(self).__name__,
+            **describe(self),
             "arguments": _arguments(self),
             "share": self.share_.to_dict(),
             "selection": json.loads(self.selection_.reset_index().to_json(orient="split")),
             "calibration": self.calibration_ and self.calibration_.to_dict(),
-            "classes": classes.tolist(),
-            "classes_type": "object" if classes.dtype.hasobject else classes.dtype.str,
             "event": json_able(self.event_),
             "platform": self.platform_,
             "model_id": self.model_id_,
             "regression_id": self.regression_id_,
-            "n_features_in": getattr(self, "n_features_in_", None),
-            "feature_names_in": names,
             "n_fits": self.n_fits_,
         }
         binner = np.frombuffer(self.scoring_binner_.to_bytes(), np.uint8)
@@ -124,11 +99,7 @@ class StoredCard(BaseEstimator):
         StorageError
             The file cannot be written.
         """
-        data = self.to_bytes()
-        try:
-            Path(path).write_bytes(data)
-        except OSError as error:
-            raise _unusable_file(error, "save scorecard") from None
+        write_bytes(path, self.to_bytes(), step="save scorecard")
 
     @classmethod
     def load(cls, source: str | Path | bytes, federation: Federation | None = None) -> Self:
@@ -147,31 +118,18 @@ class StoredCard(BaseEstimator):
         StorageError
             The file cannot be read.
         """
-        try:
-            data = source if isinstance(source, bytes) else Path(source).read_bytes()
-        except OSError as error:
-            raise _unusable_file(error, "load scorecard") from None
-        stored = StoredScorecard.read(data)
-        if stored.estimator != cls.__name__:
-            raise InputError(
-                f"the file holds no {cls.__name__}.",
-                step="load scorecard",
-                fix="load it with the class that saved it",
-            )
+        stored = StoredScorecard.read(read_bytes(source, step="load scorecard"))
+        check_class(cls, stored.estimator, step="load scorecard")
         binner = stored.binner.tobytes()
         with reading_model():
             header = json.loads(stored.header)
             card = cls(**_rebuilt(header["arguments"]))
-            card.classes_ = np.array(header["classes"], np.dtype(header["classes_type"]))
+            restore(card, header)
             card.event_ = card.classes_[header["classes"].index(header["event"])]
             card.platform_ = str(header["platform"])
             card.model_id_ = str(header["model_id"])
             card.regression_id_ = str(header["regression_id"])
             card.n_fits_ = int(header["n_fits"])
-            if header["n_features_in"] is not None:
-                card.n_features_in_ = int(header["n_features_in"])
-            if header["feature_names_in"]:
-                card.feature_names_in_ = np.array(header["feature_names_in"], object)
             part = header["selection"]
             card.selection_ = _selection(part["data"], part["columns"])
             known = header["calibration"]
@@ -236,11 +194,3 @@ def _selection(rows: list[list[Any]], columns: list[str]) -> pd.DataFrame:
     table[numbers] = table[numbers].astype(np.float64)
     table["kept"] = table["kept"].astype(np.bool_)
     return table
-
-
-def _unusable_file(error: OSError, step: str) -> StorageError:
-    return StorageError(
-        f"the file of the scorecard cannot be used ({error.strerror}).",
-        step=step,
-        fix="check the path and its permissions",
-    )

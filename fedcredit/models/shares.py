@@ -3,60 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from fedcredit.errors import InputError, PeerProtocolError
+from fedcredit.models.at_rest import AtRest, reading_model
 from fedcredit.protocols.forest import ForestState, PooledFeatures
 from fedcredit.stats.tree_params import FeatureInfo
 from fedcredit.stats.trees import Tree
-from fedcredit.wire import F64x1, Message, decode, encode
+from fedcredit.wire import F64x1, Message
 
-__all__ = ["StoredForest", "json_able", "reading_model"]
-
-
-def json_able(value: Any) -> Any:
-    """Return an estimator's argument as plain JSON values; a random generator becomes None."""
-    if isinstance(value, Mapping):
-        return {str(name): json_able(item) for name, item in value.items()}
-    if isinstance(value, np.generic):
-        return value.item()
-    if value is None or isinstance(value, str | int | float):
-        return value
-    if isinstance(value, np.random.RandomState | np.random.Generator):
-        return None
-    return [json_able(item) for item in value]
-
-
-@contextmanager
-def reading_model() -> Iterator[None]:
-    """Refuse a model whose parts do not fit together.
-
-    Raises
-    ------
-    InputError
-        Instead of whatever the block stumbled over.
-    """
-    try:
-        yield
-    except (AttributeError, LookupError, OverflowError, RecursionError, TypeError, ValueError):
-        raise InputError(
-            "the model file is damaged or of another release.",
-            step="load model",
-            fix="load a file that this release of fedcredit has saved",
-        ) from None
+__all__ = ["StoredForest"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class StoredForest(Message, kind="store.forest", version=1, max_bytes=8 << 30):
+class StoredForest(AtRest, Message, kind="store.forest", version=1, max_bytes=8 << 30):
     """At rest at the platform: trees, pooled features and what else an estimator needs.
 
     ``header`` is JSON; ``score`` and ``best_score`` are the raw scores of the job's rows.
     """
+
+    _holds = "a forest"
 
     header: str
     score: F64x1
@@ -91,36 +59,6 @@ class StoredForest(Message, kind="store.forest", version=1, max_bytes=8 << 30):
             "extra": extra,
         }
         return cls(json.dumps(header), state.score, state.best_score)
-
-    @classmethod
-    def read(cls, data: bytes) -> StoredForest:
-        """Decode a stored forest.
-
-        Raises
-        ------
-        InputError
-            The bytes are not one.
-        """
-        try:
-            stored = decode(data)
-        except PeerProtocolError as error:
-            raise InputError(
-                f"the model file cannot be read: {error.reason}",
-                step="load model",
-                fix="load a file that this release of fedcredit has saved",
-            ) from None
-        if not isinstance(stored, cls):
-            raise InputError(
-                "the file holds something other than a forest.",
-                step="load model",
-                fix="load a file that save wrote",
-            )
-        return stored
-
-    def to_bytes(self) -> bytes:
-        """Encode."""
-        data: bytes = encode(self).to_pybytes()
-        return data
 
     def unpack(self) -> tuple[ForestState, PooledFeatures, dict[str, Any]]:
         """Rebuild state, pooled features and the extra part.

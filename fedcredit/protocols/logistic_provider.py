@@ -340,7 +340,7 @@ class _Provider:
             await self._send_moments()
         elif message.purpose == "exact":
             await self._newton.answer(sums)
-        elif self._hidden is not None:
+        elif corrects and self._hidden is not None:
             await self._newton.answer(sums + self._hidden)
 
     # ----------------------------------------------------------------------- counted requests

@@ -60,7 +60,7 @@ class LogisticParams:
         1e-3, and 3e-4 if no exact step follows.
     max_iter : int, default 60
         Evaluations of the hidden gradient, at most.
-    terms : int, default 5
+    terms : int, default 3
         Harmonics of the sigmoid's series at the start of the hidden phase.
     final_terms : int, optional
         The same at its end; by default as many, and 8 if no exact step follows.
@@ -83,7 +83,7 @@ class LogisticParams:
     tol: float = 1e-6
     hidden_tol: float | None = None
     max_iter: int = 60
-    terms: int = 5
+    terms: int = 3
     final_terms: int | None = None
     period: float = 14.0
     memory: int = 10

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fedcredit.errors import InputError
+from fedcredit.stats.outcome_checks import checked_outcomes
 
 __all__ = [
     "GainsTable",
@@ -32,26 +33,15 @@ FloatArray = NDArray[np.float64]
 
 
 def _checked(
-    y: ArrayLike, score: ArrayLike, weight: ArrayLike | None, *, both_classes: bool = True
+    y: ArrayLike, score: ArrayLike, weight: ArrayLike | None
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    labels, scores = np.asarray(y, np.float64), np.asarray(score, np.float64)
-    if labels.ndim != 1 or scores.shape != labels.shape or not len(labels):
-        raise InputError("labels and scores are vectors of one length.", step=_STEP)
-    if not ((labels == 0) | (labels == 1)).all():
-        raise InputError("labels are 0 or 1.", step=_STEP)
-    if not np.isfinite(scores).all():
-        raise InputError("scores are finite.", step=_STEP)
-    weights = np.ones_like(labels) if weight is None else np.asarray(weight, np.float64)
-    if weights.shape != labels.shape or not np.isfinite(weights).all() or (weights < 0).any():
-        raise InputError("weights are one per row, finite and not negative.", step=_STEP)
-    events = float((weights * labels).sum())
-    others = float((weights * (1.0 - labels)).sum())
-    if both_classes and not (events > 0 and others > 0):
+    """Check labels, scores and weights of a measure that needs both classes."""
+    labels, scores, weights = checked_outcomes(y, score, weight, step=_STEP)
+    counted = labels[weights > 0]
+    if counted.min() == counted.max():
         raise InputError(
             "only one class occurs.", step=_STEP, fix="evaluate on rows with both outcomes"
         )
-    if not events + others > 0:
-        raise InputError("all weights are zero.", step=_STEP)
     return labels, scores, weights
 
 
@@ -158,9 +148,7 @@ def log_loss(y: ArrayLike, probability: ArrayLike, weight: ArrayLike | None = No
     InputError
         If lengths differ or a value is out of its domain.
     """
-    labels, p, weights = _checked(y, probability, weight, both_classes=False)
-    if (p < 0).any() or (p > 1).any():
-        raise InputError("probabilities are between 0 and 1.", step=_STEP)
+    labels, p, weights = checked_outcomes(y, probability, weight, step=_STEP, probability=True)
     eps = np.finfo(np.float64).eps
     p = np.clip(p, eps, 1.0 - eps)
     losses = -(labels * np.log(p) + (1.0 - labels) * np.log1p(-p))

@@ -339,10 +339,10 @@ def test_paths_that_cannot_be_used(binner, tmp_path):
 def test_a_figure_shows_every_bin(binner):
     table = binner.binning_table("tax.growth").drop(index="Totals")
     figure = binner.plot("tax.growth")
-    upper, lower, rates = figure.axes
+    upper, lower = figure.axes
     assert len(upper.patches) == len(lower.patches) == len(table)
     np.testing.assert_allclose([p.get_height() for p in lower.patches], table["WoE"])
-    np.testing.assert_allclose(rates.lines[0].get_ydata(), table["Event rate"])
+    np.testing.assert_allclose(upper.lines[0].get_ydata(), table["Event rate"])
     assert "tax.growth" in upper.get_title("left")
 
 

@@ -216,7 +216,8 @@ def fitted():
     rng = np.random.default_rng(1)
     parts["tax"]["sector"] = np.array(["farm", "shop", "mine", "mill"])[parts["tax"]["sector"]]
     parts["platform"].loc[rng.random(400) < 0.1, "age"] = np.nan
-    fed = federation(parts, replace(OPEN, max_revealed_predictors=8))
+    policy = replace(OPEN, max_revealed_predictors=8, allow_exact_predictor=True)
+    fed = federation(parts, policy)
     frame = fed.align(on="id")
     cards = {}
     for rounding, spread in ((True, True), (False, False)):

@@ -428,3 +428,23 @@ class TestCorrelations:
             correlations(frame)
         assert_helpful(caught.value, party="social")
         assert correlations(frame, features=["age", "tax.paid"]).shape == (2, 2)
+
+    def test_a_column_of_one_row_reads_that_row_so_columns_are_an_allowance(self):
+        parts = parties()
+        targets = parts["platform"]["id"].to_numpy()[:3]
+        for number, target in enumerate(targets):
+            parts["platform"][f"only_{number}"] = (parts["platform"]["id"] == target) * 1.0
+        spies = [f"only_{number}" for number in range(3)]
+        frame = aligned(parts, tax={"max_correlated_columns": 3})
+        found = correlations(frame, features=[*spies, "tax.paid"])
+        paid = in_order(frame)["paid"]
+        standard = (paid - paid.mean()) / paid.std(ddof=0)
+        n = len(frame)
+        for number, target in enumerate(targets):
+            read = found.loc[f"platform.only_{number}", "tax.paid"] * np.sqrt(n - 1)
+            row = int(np.flatnonzero(frame.ids.to_numpy() == target)[0])
+            assert abs(read - standard[row]) < 0.05
+        # Three rows were read; the provider allows no fourth, whoever asks and about what.
+        with pytest.raises(errors.BudgetError, match="0 of 3 columns") as caught:
+            correlations(frame, features=["age", "tax.paid"])
+        assert_helpful(caught.value, party="tax")

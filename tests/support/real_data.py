@@ -31,7 +31,7 @@ def _read(name: str) -> tuple[pd.DataFrame, np.ndarray] | None:
         return None
     frame = pd.read_csv(path)
     y = frame[label].to_numpy(np.float64)
-    identifiers = [c for c in frame.columns if c.startswith("Unnamed") or c in ("", "ID")]
+    identifiers = [c for c in frame.columns if c.startswith("Unnamed") or c in ("", "ID", "id")]
     return frame.drop(columns=[label, *identifiers]).astype(np.float64), y
 
 

@@ -4,19 +4,16 @@ Bins are ``[a, b)`` in all three, smoothing is 0. Counts are equal; weights and 
 agree to 1e-9. optbinning's weights have the opposite sign.
 """
 
-import contextlib
-import io
-import warnings
-
 import numpy as np
 import pandas as pd
 import pytest
 
 import fedcredit as fc
 from fedcredit.models.binner import VerticalBinner
+from tests.support.other_packages import quiet
 from tests.support.real_data import CATEGORICAL, load_real
 
-pytestmark = [pytest.mark.realdata, pytest.mark.usefixtures("_to_numeric_of_old")]
+pytestmark = pytest.mark.realdata
 
 PARTIES = ("platform", "tax", "social", "housing")
 TOLERANCE = 1e-9
@@ -24,33 +21,9 @@ QUICK = 3000
 POLICY = fc.ProviderPolicy(min_intersection=1, allow_user_splits=True, release_feature_names=True)
 
 
-@contextlib.contextmanager
-def quiet():
-    """Other packages' warnings and prints are not ours to fail on."""
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
-        yield
-
-
 with quiet():
     scorecardpy = pytest.importorskip("scorecardpy")
     OptimalBinning = pytest.importorskip("optbinning").OptimalBinning
-
-
-@pytest.fixture
-def _to_numeric_of_old(monkeypatch):
-    """The option "ignore" that scorecardpy relies on and pandas 3 no longer has."""
-    new = pd.to_numeric
-
-    def to_numeric(values, errors="raise", **options):
-        if errors != "ignore":
-            return new(values, errors=errors, **options)
-        try:
-            return new(values, **options)
-        except (TypeError, ValueError):
-            return values
-
-    monkeypatch.setattr(pd, "to_numeric", to_numeric)
 
 
 def pooled(rows):

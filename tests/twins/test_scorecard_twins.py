@@ -6,10 +6,6 @@ With the predictors rounded at random, as policies have it by default: coefficie
 standard errors, points within one per bin, AUC within 2e-3 and KS within two events.
 """
 
-import contextlib
-import io
-import warnings
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -17,6 +13,7 @@ import pytest
 import fedcredit as fc
 from fedcredit.models.engine_scorecard import own_table
 from fedcredit.stats.metrics import auc, ks
+from tests.support.other_packages import quiet
 from tests.support.parties import OPEN, federation
 from tests.support.real_data import load_real
 
@@ -96,14 +93,6 @@ def joint_card(X, y, breaks, n_providers, exact=True):
         binner=binner, selector=SELECTOR, sign_constraints=None, features=list(splits)
     )
     return card.fit(frame, LABEL), frame
-
-
-@contextlib.contextmanager
-def quiet():
-    """Other libraries print and warn of their own."""
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
-        yield
 
 
 def pooled_card(X, y, breaks):

@@ -21,7 +21,6 @@ MODES = {
     "hidden, two exact steps": {},
     "exact": {"reveal_predictor": True, "max_reveals": 5},
 }
-FROM_THE_START = {"reveal_predictor": True, "max_reveals": 12}
 #: Coefficient over max(1, |coefficient|), p-value, AUC and KS.
 TOLERANCE = {"hidden, two exact steps": (1e-3, 1e-2, 5e-4), "exact": (1e-6, 1e-4, 1e-6)}
 POLICY = fc.ProviderPolicy(
@@ -107,11 +106,6 @@ def sme():
 def test_synthetic_population(sme, providers, mode):
     model = assert_synthetic_twin(sme, providers, mode)
     assert model.revealed_ <= 5
-
-
-def test_exact_steps_only(sme):
-    model = assert_synthetic_twin(sme, 2, "exact", **FROM_THE_START)
-    assert set(model.trace_["phase"].iloc[1:]) == {"exact"}
 
 
 def assert_synthetic_twin(sme, providers, mode, **options):

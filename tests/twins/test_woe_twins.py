@@ -1,9 +1,5 @@
 """Bins, weights and values on the same cuts are those of scorecardpy and of optbinning."""
 
-import contextlib
-import io
-import warnings
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,6 +7,7 @@ import pytest
 from fedcredit.stats.bin_merging import merge_bins
 from fedcredit.stats.bin_rules import quantile_rule, regroup, user_rule
 from fedcredit.stats.woe import woe_table
+from tests.support.other_packages import quiet
 from tests.support.real_data import load_real
 
 COLUMNS = [
@@ -30,33 +27,9 @@ on_columns = pytest.mark.parametrize(("data", "name"), COLUMNS, ids=[name for _,
 pytestmark = pytest.mark.realdata
 
 
-@contextlib.contextmanager
-def quiet():
-    """Other packages' warnings and prints are not ours to fail on."""
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
-        yield
-
-
 with quiet():
     scorecardpy = pytest.importorskip("scorecardpy")
     OptimalBinning = pytest.importorskip("optbinning").OptimalBinning
-
-
-@pytest.fixture
-def _to_numeric_of_old(monkeypatch):
-    """The option "ignore" that scorecardpy relies on and pandas 3 no longer has."""
-    new = pd.to_numeric
-
-    def to_numeric(values, errors="raise", **options):
-        if errors != "ignore":
-            return new(values, errors=errors, **options)
-        try:
-            return new(values, **options)
-        except (TypeError, ValueError):
-            return values
-
-    monkeypatch.setattr(pd, "to_numeric", to_numeric)
 
 
 def column(data, name):
@@ -80,7 +53,6 @@ def table_of(rule, values, y):
     )
 
 
-@pytest.mark.usefixtures("_to_numeric_of_old")
 @on_columns
 def test_scorecardpy(data, name):
     values, y = column(data, name)

@@ -18,7 +18,14 @@ from fedcredit.models.report import text
 from fedcredit.models.report.data import TrainingReport
 from fedcredit.models.report.headline import MODEL_NAMES, SPLIT_NAMES, shown
 from fedcredit.models.report.quality import ClassifierQuality, RegressorQuality
-from fedcredit.models.report.style import LINES, PALETTE, in_style, new_figure, percent_axis
+from fedcredit.models.report.style import (
+    LINES,
+    PALETTE,
+    in_style,
+    literal,
+    new_figure,
+    percent_axis,
+)
 from fedcredit.models.report.views import feature_name
 
 __all__ = [
@@ -37,11 +44,6 @@ __all__ = [
 ]
 
 Quality = ClassifierQuality | RegressorQuality
-
-
-def _literal(name: str) -> str:
-    """Keep ``$`` from starting a formula."""
-    return name.replace("$", r"\$")
 
 
 def _headroom(axes: Axes) -> None:
@@ -301,7 +303,7 @@ def learning_curve(report: TrainingReport) -> Figure | None:
         )
     axes.xaxis.set_major_locator(MaxNLocator(7, integer=True, steps=[1, 2, 5, 10]))
     axes.set_xlabel("Trees")
-    axes.set_ylabel(_literal(text.name(report.loss_name)).capitalize())
+    axes.set_ylabel(literal(text.name(report.loss_name)).capitalize())
     axes.set_title("Learning curve")
     _headroom(axes)
     axes.legend(loc="upper right")
@@ -323,8 +325,8 @@ def predicted_actual(report: TrainingReport) -> Figure | None:
         "Median target",
     )
     axes.plot(x, x, color=PALETTE["muted"], linewidth=1, linestyle=":", label="Perfect")
-    axes.set_xlabel(f"Predicted {_literal(text.name(report.target))}")
-    axes.set_ylabel(f"Actual {_literal(text.name(report.target))}")
+    axes.set_xlabel(f"Predicted {literal(text.name(report.target))}")
+    axes.set_ylabel(f"Actual {literal(text.name(report.target))}")
     axes.set_title(f"Predicted and actual, {SPLIT_NAMES[quality.split]} rows")
     _headroom(axes)
     axes.legend(loc="upper left")
@@ -345,7 +347,7 @@ def residuals(report: TrainingReport) -> Figure | None:
         "Median residual",
     )
     axes.axhline(0.0, color=PALETTE["muted"], linewidth=1, linestyle=":")
-    axes.set_xlabel(f"Predicted {_literal(text.name(report.target))}")
+    axes.set_xlabel(f"Predicted {literal(text.name(report.target))}")
     axes.set_ylabel("Actual minus predicted")
     axes.set_title(f"Residuals, {SPLIT_NAMES[quality.split]} rows")
     _headroom(axes)
@@ -386,7 +388,7 @@ def feature_importance(report: TrainingReport, limit: int = 20) -> Figure | None
                 color=colour,
                 label=label,
             )
-    axes.set_yticks(places, [_literal(feature_name(item)) for item in ranked])
+    axes.set_yticks(places, [literal(feature_name(item)) for item in ranked])
     axes.set_ylim(-0.6, len(ranked) - 0.4)
     axes.grid(axis="y", visible=False)
     percent_axis(axes.xaxis)

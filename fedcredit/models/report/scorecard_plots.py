@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from fedcredit.models.report import text
 from fedcredit.models.report.scorecard_data import Characteristic, ScorecardReport
-from fedcredit.models.report.style import PALETTE, in_style, new_figure, percent_axis
+from fedcredit.models.report.style import PALETTE, in_style, literal, new_figure, percent_axis
 
 __all__ = ["bands", "convergence", "woe"]
 
-_LABEL = 18
+Floats = npt.NDArray[np.float64]
+
+_LABEL = 22
+_TITLE = 26
 
 
-def _short(label: str) -> str:
+def _short(label: str, longest: int = _LABEL) -> str:
     clean = text.name(label)
-    shown = clean if len(clean) <= _LABEL else clean[: _LABEL - 1] + "…"
-    return shown.replace("$", r"\$")
+    return literal(clean if len(clean) <= longest else clean[: longest - 1] + "…")
 
 
 @in_style
@@ -26,9 +29,10 @@ def woe(item: Characteristic) -> Figure | None:
     """Draw one characteristic: share of rows and event rate per bin, and below its WOE."""
     if not item.bins:
         return None
-    figure, (upper, lower) = new_figure(2, size=(4.6, 4.4))
+    figure, (upper, lower) = new_figure(2, size=(max(4.6, 1.0 + 0.45 * len(item.bins)), 4.6))
     places = np.arange(len(item.bins))
     total = sum(b.count for b in item.bins) or 1
+    rates = np.array([np.nan if b.event_rate is None else b.event_rate for b in item.bins])
     upper.bar(
         places,
         [b.count / total for b in item.bins],
@@ -38,26 +42,42 @@ def woe(item: Characteristic) -> Figure | None:
     )
     upper.plot(
         places,
-        [np.nan if b.event_rate is None else b.event_rate for b in item.bins],
+        rates,
         color=PALETTE["event"],
         marker="o",
         markersize=4,
         label="Event rate",
+    )
+    upper.axhline(
+        sum(b.events for b in item.bins) / total,
+        color=PALETTE["muted"],
+        linewidth=0.8,
+        linestyle=":",
     )
     upper.grid(axis="x", visible=False)
     upper.set_ylim(bottom=0)
     upper.margins(y=0.2)
     percent_axis(upper.yaxis)
     upper.legend(loc="upper right", ncols=2)
-    upper.set_title(f"{_short(item.feature)}, IV {text.decimal(item.iv, 3)}")
-    heights = [b.woe for b in item.bins]
-    colours = [PALETTE["event"] if h > 0 else PALETTE["other"] for h in heights]
+    upper.set_title(f"{_short(item.feature, _TITLE)}, IV {text.decimal(item.iv, 3)}")
+    heights = np.array([b.woe for b in item.bins])
+    risky = heights * _direction(rates, heights) > 0
+    colours = [PALETTE["event"] if bad else PALETTE["other"] for bad in risky]
     lower.bar(places, heights, 0.72, color=colours)
     lower.axhline(0.0, color=PALETTE["muted"], linewidth=0.8)
     lower.grid(axis="x", visible=False)
     lower.set_ylabel("WOE")
     lower.set_xticks(places, [_short(b.label) for b in item.bins], rotation=35, ha="right")
     return figure
+
+
+def _direction(rates: Floats, heights: Floats) -> float:
+    """Return 1 if a larger WOE means more events, else -1, as the convention has it."""
+    known = np.isfinite(rates)
+    if not known.any():
+        return 1.0
+    moved = (rates[known] - rates[known].mean()) * heights[known]
+    return 1.0 if float(moved.sum()) >= 0 else -1.0
 
 
 @in_style

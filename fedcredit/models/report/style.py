@@ -16,7 +16,16 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-__all__ = ["LINES", "PALETTE", "SIZE", "drawing", "in_style", "new_figure", "percent_axis"]
+__all__ = [
+    "LINES",
+    "PALETTE",
+    "SIZE",
+    "drawing",
+    "in_style",
+    "literal",
+    "new_figure",
+    "percent_axis",
+]
 
 P = ParamSpec("P")
 
@@ -110,6 +119,11 @@ def in_style(draw: Callable[P, Figure | None]) -> Callable[P, Figure | None]:
             return draw(*args, **kwargs)
 
     return styled
+
+
+def literal(name: str) -> str:
+    """Keep ``$`` from starting a formula."""
+    return name.replace("$", r"\$")
 
 
 def new_figure(rows: int = 1, size: tuple[float, float] = SIZE) -> tuple[Figure, list[Axes]]:

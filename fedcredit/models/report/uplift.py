@@ -16,6 +16,7 @@ import numpy.typing as npt
 from fedcredit.errors import InputError
 from fedcredit.models.report.scores import Scores, best_split, find
 from fedcredit.stats import metrics
+from fedcredit.stats.bootstrap import bootstrap_draws
 
 __all__ = ["Uplift", "measure_uplift"]
 
@@ -138,7 +139,7 @@ def measure_uplift(
         values = [model(weight) for model in models]
         if not np.isfinite(values).all():
             return ()
-    draws = _bootstrap(models, weight, resamples, seed)
+    draws = bootstrap_draws(lambda w: models[0](w) - models[1](w), weight, resamples, seed)
     tail = 50.0 * (1.0 - confidence)
     low, high = np.percentile(draws, [tail, 100.0 - tail], axis=0)
     return tuple(
@@ -157,27 +158,6 @@ def measure_uplift(
         )
         for k, name in enumerate(names)
     )
-
-
-def _bootstrap(
-    models: list[_Weighted], weight: FloatArray, resamples: int, seed: int
-) -> FloatArray:
-    """Differences of all metrics, shape (defined draws, metrics)."""
-    rng = np.random.default_rng(seed)
-    n = len(weight)
-    draws = []
-    for _ in range(resamples):
-        drawn = weight * np.bincount(rng.integers(n, size=n), minlength=n)
-        difference = models[0](drawn) - models[1](drawn)
-        if np.isfinite(difference).all():
-            draws.append(difference)
-    if len(draws) < _RESAMPLES_AT_LEAST:
-        raise InputError(
-            "too few rows for a bootstrap interval.",
-            step="report",
-            fix="score more rows, or leave the platform's own scores out",
-        )
-    return np.array(draws)
 
 
 def _ranking_metrics(y: FloatArray, score: FloatArray, weight: FloatArray) -> FloatArray:
