@@ -145,12 +145,9 @@ def train(
 ) -> None:
     """Bin, select, regress and scale to points, as the platform of CONFIG."""
     _check_time(time_column, since)
-    for path, option in (
-        (report_path, "--report"),
-        (card_path, "--card"),
-        (model_path, "--model"),
-    ):
-        check_target(path, option)
+    check_target(report_path, "--report")
+    check_target(card_path, "--card")
+    check_target(model_path, "--model")
     with open_platform(config) as (settings, federation), federation_bars(federation):
         target = _target(settings, label)
         # Before hours of work, and before providers count it against their limits.
@@ -434,7 +431,8 @@ def _tell(
             {
                 "model": card.model_id_,
                 "features": card.features_,
-                "revealed": report.revealed,
+                # Of the last regression; a loaded card does not say.
+                "revealed": report.revealed if report.trace else None,
                 "metrics": [
                     {"split": m.split, "metric": m.metric, "value": m.value} for m in report.metrics
                 ],

@@ -159,7 +159,7 @@ def _check_coarse(scale: PointScale) -> None:
         A point is less than a quarter of what revealed log-odds are rounded to.
     """
     if scale.factor * GRID > _POINTS_PER_GRID:
-        most = _POINTS_PER_GRID * np.log(2.0) / GRID
+        most = np.floor(_POINTS_PER_GRID * np.log(2.0) / GRID)
         raise PolicyError(
             "points of this scale are finer than this party shows.",
             step=_STEP,

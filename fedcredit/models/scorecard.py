@@ -118,6 +118,8 @@ class VerticalScorecard(BinaryClassifier, ScoredOutcomes, StoredCard, CardViews,
         Providers with characteristics in the card.
     n_fits_ : int
         Regressions that the last fit took.
+    revealed_ : int
+        Predictors of the training rows that these revealed; not part of a saved card.
 
     Examples
     --------
@@ -224,7 +226,8 @@ class VerticalScorecard(BinaryClassifier, ScoredOutcomes, StoredCard, CardViews,
         """Select, regress and scale again, on :attr:`binner_` as it is now.
 
         For instance after ``card.binner_.merge("tax.annual_paid", 2, 3)``. Events are not counted
-        again; the regression reveals what a fit reveals.
+        again; the regression reveals what a fit reveals. If it is refused, the card stays as it
+        was, with the trail of the attempt in ``selection_``.
 
         Returns
         -------
@@ -243,9 +246,9 @@ class VerticalScorecard(BinaryClassifier, ScoredOutcomes, StoredCard, CardViews,
                 step="scorecard: refit",
                 fix="call fit; a loaded or copied card keeps no rows",
             )
-        self.__dict__.pop("share_", None)
         built = build_card(self, self.training_)
         self.regression_, self.n_fits_ = built.regression, built.n_fits
+        self.revealed_ = built.revealed
         self.model_id_, self.regression_id_ = built.model_id, built.regression.model_id_
         self.classes_, self.event_ = self.binner_.classes_, self.binner_.event_
         self.platform_ = self.binner_.platform_

@@ -67,6 +67,7 @@ class BuiltCard:
     regression: VerticalLogisticRegression
     model_id: str
     n_fits: int
+    revealed: int
 
 
 def fit_binner(card: VerticalScorecard, rows: CardRows) -> VerticalBinner:
@@ -130,7 +131,7 @@ def build_card(card: VerticalScorecard, rows: CardRows) -> BuiltCard:
         _require_features(trail)
         if selector.needs_correlations and len(trail.kept) > 1:
             _by_correlations(trail, selector, binner, rows, iv, keep)
-        regression, fit, n_fits = _regress(card, trail, selector, rows, iv, keep)
+        regression, fit, n_fits, revealed = _regress(card, trail, selector, rows, iv, keep)
     finally:
         table = trail.frame()
         table["iv"] = [iv[name] for name in table.index]
@@ -154,7 +155,7 @@ def build_card(card: VerticalScorecard, rows: CardRows) -> BuiltCard:
         binner_id=binner.binner_id_,
         providers=[party for party in parties if party != platform],
     )
-    return BuiltCard(share, regression, model_id, n_fits)
+    return BuiltCard(share, regression, model_id, n_fits, revealed)
 
 
 def _selector(card: VerticalScorecard) -> FeatureSelector:
@@ -266,17 +267,19 @@ def _regress(
     rows: CardRows,
     iv: Mapping[str, float],
     keep: Collection[str],
-) -> tuple[VerticalLogisticRegression, FullFit, int]:
-    """Fit, drop by the fit, and fit again while something was dropped."""
+) -> tuple[VerticalLogisticRegression, FullFit, int, int]:
+    """Fit, drop by the fit, and fit again while something was dropped; count fits and reveals."""
     binner = card.binner_
     sign = 1 if binner.convention == "bad_over_good" else -1
     held: dict[str, int] = {}
+    revealed = 0
     for number in range(1, _MAX_FITS + 1):
         names = trail.kept
         if number == _MAX_FITS and card.sign_constraints == "auto":
             held = {name: sign for name in names if name not in keep}
         signs = {name: value for name, value in held.items() if name in names}
         regression, fit = _fit(card, rows, names, signs)
+        revealed += regression.revealed_
         if number == _MAX_FITS:
             break
         if card.sign_constraints == "auto":
@@ -293,7 +296,7 @@ def _regress(
             held = dict.fromkeys(unknown, sign)
         if trail.kept == names and not hold:
             break
-    return regression, fit, number
+    return regression, fit, number, revealed
 
 
 def _fit(

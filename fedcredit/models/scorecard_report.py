@@ -175,7 +175,7 @@ def build_scorecard_report(
         selection=_selection(card),
         coefficients=_coefficients(card),
         trace=_trace(getattr(regression, "trace_", None)),
-        revealed=int(getattr(regression, "revealed_", 0)),
+        revealed=int(getattr(card, "revealed_", 0)),
         metrics=_metrics(parts, resamples, seed),
         stability=_stability(card, parts),
         fit=tuple(_fit(name, part) for name, part in parts.items()),

@@ -164,6 +164,12 @@ def test_a_used_up_budget_ends_scoring():
     with pytest.raises(errors.BudgetError) as caught:
         card.reason_codes(frame.take([0]))
     assert_helpful(caught.value, party="tax")
+    # A refused second fit leaves the card as it is, and its points are known already.
+    assert card.revealed_ == card.n_fits_ == 1
+    before = card.points(frame)
+    with pytest.raises(errors.BudgetError):
+        card.refit()
+    assert card.points(frame).equals(before)
 
 
 def test_a_missing_provider_never_gives_a_partial_score(card):

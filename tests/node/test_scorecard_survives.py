@@ -194,7 +194,6 @@ def test_one_after_the_other(site: Site, undisturbed: Card):
             Blow("bin", kill(site, "tax"), "tax"),
             Blow("train", kill(site, "social_security"), "social_security", "predictor.share"),
             Blow("train", kill(site, "tax")),
-            Blow("card", kill(site, "tax", "social_security")),
         ]
     )
     made = build(site, watch)
@@ -233,6 +232,7 @@ def test_at_every_step(site: Site, undisturbed: Card, phase, victims, sender, ki
     assert_same_card(made, undisturbed)
 
 
+@pytest.mark.slow
 def test_interrupted_reveals_use_up_the_limit(site: Site, undisturbed: Card):
     left = reveals(site, "tax") + 1
     before = set(kept(site, "tax").keys("card"))
