@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 __all__ = ["CONSOLE", "federation_bars"]
 
+#: What a bar counts, by the first part of a job's name.
+_UNITS = {"train": "trees", "regress": "gradients"}
+
 #: Standard error. What is printed through it while a bar is shown stands above the bar.
 CONSOLE = Console(stderr=True)
 
@@ -147,7 +150,7 @@ class _Bars:
             redirect_stdout=False,
             redirect_stderr=False,
         )
-        unit = "trees" if phase == "train" else "rows"
+        unit = _UNITS.get(phase, "rows")
         self._task = self._bars.add_task(phase, total=None, unit=unit, bytes=0)
         self._bars.start()
 

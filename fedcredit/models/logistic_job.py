@@ -114,7 +114,7 @@ class LogisticJob:
             return JointFit(outcome, labels, await peers.gather(LinearUnits))
 
         return federation.run(
-            role, providers=tuple(self.columns), job=f"train-{model_id}", phase="train"
+            role, providers=tuple(self.columns), job=f"regress-{model_id}", phase="train"
         )
 
     def _message(self, model_id: str, participants: tuple[str, ...]) -> LinearJob:

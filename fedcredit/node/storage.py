@@ -9,6 +9,7 @@ import logging
 import os
 import re
 import secrets
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +21,8 @@ log = logging.getLogger(__name__)
 
 _NAME = re.compile(r"[a-z0-9_-][a-z0-9._-]{0,199}")
 _TEMPORARY = ".new-"
+#: Between making a temporary file and locking it, its writer needs far less.
+_SECONDS_TO_ABANDON = 60.0
 
 
 class DirectoryStore:
@@ -51,7 +54,8 @@ class DirectoryStore:
             self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
             # What a crash left behind half-written; entries themselves are always whole.
             for path in self._root.glob(f"*/{_TEMPORARY}*"):
-                path.unlink(missing_ok=True)
+                if _is_abandoned(path):
+                    path.unlink(missing_ok=True)
         if not os.access(self._root, os.W_OK | os.X_OK):
             raise self._error("open", None, "it is not writable")
 
@@ -72,10 +76,12 @@ class DirectoryStore:
             try:
                 descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
                 with os.fdopen(descriptor, "wb") as file:
+                    # Says that a writer lives, to another process that tidies up.
+                    fcntl.flock(descriptor, fcntl.LOCK_EX)
                     file.write(data)
                     file.flush()
                     os.fsync(file.fileno())
-                temporary.replace(target)
+                    temporary.replace(target)
             except BaseException:
                 temporary.unlink(missing_ok=True)
                 raise
@@ -137,6 +143,21 @@ class DirectoryStore:
 
     def __repr__(self) -> str:
         return f"DirectoryStore({str(self._root)!r})"
+
+
+def _is_abandoned(path: Path) -> bool:
+    """Whether a temporary file is over a minute old and no process writes it."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return time.time() - os.fstat(descriptor).st_mtime > _SECONDS_TO_ABANDON
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(descriptor)
 
 
 def _sync_directory(directory: Path) -> None:

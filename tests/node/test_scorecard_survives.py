@@ -162,7 +162,7 @@ def build(site: Site, watch: Watch, config: Path | None = None) -> Card:
 def undisturbed(site: Site) -> Card:
     watch = Watch()
     made = build(site, watch)
-    assert watch.opened == ["bin", "woe", "train", "card", "score"]
+    assert watch.opened == ["bin", "woe", "regress", "card", "score"]
     assert set(made.card.features_) == set(FEATURES)
     assert made.passes == {"tax": 1, "social_security": 1}
     assert made.reveals == {"tax": 1, "social_security": 1}
@@ -192,14 +192,14 @@ def test_one_after_the_other(site: Site, undisturbed: Card):
     watch = Watch(
         [
             Blow("bin", kill(site, "tax"), "tax"),
-            Blow("train", kill(site, "social_security"), "social_security", "predictor.share"),
-            Blow("train", kill(site, "tax")),
+            Blow("regress", kill(site, "social_security"), "social_security", "predictor.share"),
+            Blow("regress", kill(site, "tax")),
         ]
     )
     made = build(site, watch)
     assert not watch.blows
-    assert watch.lost == [("bin", "tax"), ("train", "social_security")]
-    assert watch.opened == ["bin", "bin", "woe", "train", "train", "card", "score"]
+    assert watch.lost == [("bin", "tax"), ("regress", "social_security")]
+    assert watch.opened == ["bin", "bin", "woe", "regress", "regress", "card", "score"]
     assert_same_card(made, undisturbed)
     # What was cut off counts: labels, or coefficients, may have been others.
     assert made.passes == {"tax": 2, "social_security": 2}
@@ -214,12 +214,12 @@ def test_one_after_the_other(site: Site, undisturbed: Card):
         ("bin", ["tax"], "tax", None, 1),
         ("bin", ["tax", "social_security"], "platform", "sums.chunk", 1),
         ("woe", ["social_security"], None, None, 1),
-        ("train", ["tax"], "tax", "logistic.sums", 1),
-        ("train", ["social_security"], "tax", "logistic.sums", 4),
-        ("train", ["tax", "social_security"], "tax", "logistic.sums", 4),
-        ("train", ["tax"], "tax", "predictor.share", 1),
-        ("train", ["tax"], "tax", "logistic.result", 1),
-        ("train", ["tax"], None, None, 1),
+        ("regress", ["tax"], "tax", "logistic.sums", 1),
+        ("regress", ["social_security"], "tax", "logistic.sums", 4),
+        ("regress", ["tax", "social_security"], "tax", "logistic.sums", 4),
+        ("regress", ["tax"], "tax", "predictor.share", 1),
+        ("regress", ["tax"], "tax", "logistic.result", 1),
+        ("regress", ["tax"], None, None, 1),
         ("card", ["social_security"], None, None, 1),
     ],
 )
@@ -242,13 +242,13 @@ def test_interrupted_reveals_use_up_the_limit(site: Site, undisturbed: Card):
         set_policy(site, "tax", max_revealed_predictors=left)
         site.restart("tax")
 
-    watch = Watch([Blow("train", tighten, "tax", "predictor.share")])
+    watch = Watch([Blow("regress", tighten, "tax", "predictor.share")])
     try:
         with pytest.raises(BudgetError, match=f"0 of {left} reveals are left") as caught:
             build(site, watch)
         assert (caught.value.party, caught.value.step) == ("tax", "train")
         assert "polish_steps=0" in caught.value.fix
-        assert watch.opened == ["bin", "woe", "train", "train"]
+        assert watch.opened == ["bin", "woe", "regress", "regress"]
         assert reveals(site, "tax") == left
         # No party keeps a card of a fit that did not end.
         assert set(kept(site, "tax").keys("card")) == before

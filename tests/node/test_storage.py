@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -64,10 +66,28 @@ def test_a_full_disk_leaves_the_old_entry(store: DirectoryStore, tmp_path: Path,
 
 def test_what_a_crash_left_half_written_is_removed(store: DirectoryStore, tmp_path: Path):
     store.put("model", "a", b"whole")
-    (tmp_path / "state" / "model" / ".new-0011").write_bytes(b"ha")
+    half = tmp_path / "state" / "model" / ".new-0011"
+    half.write_bytes(b"ha")
+    hour_ago = time.time() - 3600
+    os.utime(half, (hour_ago, hour_ago))
     again = DirectoryStore(tmp_path / "state")
     assert again.keys("model") == ["a"]
     assert os.listdir(tmp_path / "state" / "model") == ["a"]
+
+
+def test_what_another_process_writes_is_left_alone(store: DirectoryStore, tmp_path: Path):
+    store.put("model", "a", b"whole")
+    young, held = (tmp_path / "state" / "model" / f".new-00{n}" for n in (22, 33))
+    hour_ago = time.time() - 3600
+    young.write_bytes(b"he")
+    with held.open("wb") as writer:
+        fcntl.flock(writer, fcntl.LOCK_EX)
+        os.utime(held, (hour_ago, hour_ago))
+        DirectoryStore(tmp_path / "state")
+        assert young.exists()
+        assert held.exists()
+    DirectoryStore(tmp_path / "state")
+    assert not held.exists()
 
 
 def test_a_directory_that_cannot_be_made(tmp_path: Path):
