@@ -170,7 +170,7 @@ def test_with_predictors_rounded_at_random():
 
 
 @pytest.mark.realdata
-@pytest.mark.parametrize("n_providers", [1, 2, 3])
+@pytest.mark.parametrize("n_providers", [1, pytest.param(2, marks=pytest.mark.slow), 3])
 @pytest.mark.parametrize("name", ["default_credit", "give_me_some_credit"])
 def test_real_data(name, n_providers):
     compare(*columns_of(name, 4_000), n_providers)

@@ -156,7 +156,7 @@ def assert_woe_twin(name, rows, providers, mode, p_factor=1):
 @pytest.mark.realdata
 @pytest.mark.parametrize("name", ["default_credit", "give_me_some_credit"])
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("providers", [1, 3])
+@pytest.mark.parametrize("providers", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_real_data_sample_by_weights_of_evidence(name, mode, providers):
     assert_woe_twin(name, 5000, providers, mode)
 
