@@ -13,6 +13,7 @@ import pandas as pd
 import fedcredit as fc
 from benchmarks.parties import LABEL, Party, TcpBackend
 from benchmarks.scorecard_data import labels, raw_columns
+from fedcredit.governance.catalog import Catalog
 from fedcredit.models.engine import ProviderEngine
 from fedcredit.models.federation import Federation
 from fedcredit.wire import Peers
@@ -69,9 +70,11 @@ def card_holder(party: Party, case: Any) -> dict[str, Any]:
 
 def card_provider(party: Party, case: Any) -> dict[str, Any]:
     """Serve sessions until there are no more."""
+    columns = table(case.shape.rows, case.shape.features(party.name))
     engine = ProviderEngine(
         party.name,
-        table(case.shape.rows, case.shape.features(party.name)),
+        columns,
+        catalog=Catalog.open_for(columns, provider=party.name),
         policy=POLICY,
         threads=case.threads,
     )

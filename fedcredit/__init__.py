@@ -2,7 +2,8 @@
 
 Data providers and a credit-service platform train credit models together without showing each
 other their data: private set intersection aligns the rows, homomorphic encryption sums gradients,
-oblivious transfer moves the rows down the trees.
+oblivious transfer moves the rows down the trees. Institutions ask for scores and yes-or-no answers
+about an enterprise that agreed, encrypted for them alone.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from fedcredit import datasets, errors
+    from fedcredit.governance.catalog import Catalog
+    from fedcredit.governance.enterprise import Enterprise
     from fedcredit.models.binner import VerticalBinner
     from fedcredit.models.federation import Federation, simulate
     from fedcredit.models.frame import FederatedFrame
@@ -21,13 +24,17 @@ if TYPE_CHECKING:
     from fedcredit.models.logistic import VerticalLogisticRegression
     from fedcredit.models.policy import ProviderPolicy
     from fedcredit.models.scorecard import VerticalScorecard
+    from fedcredit.models.scoring.institution import Institution
     from fedcredit.models.selector import FeatureSelector
     from fedcredit.node.connect import connect
 
 __all__ = [
+    "Catalog",
+    "Enterprise",
     "FeatureSelector",
     "FederatedFrame",
     "Federation",
+    "Institution",
     "ProviderPolicy",
     "VerticalBinner",
     "VerticalGBDTClassifier",
@@ -43,9 +50,12 @@ __all__ = [
 
 # Imported when first used: a hub or a command needs neither scikit-learn nor SEAL.
 _HOMES = {
+    "Catalog": "fedcredit.governance.catalog",
+    "Enterprise": "fedcredit.governance.enterprise",
     "FeatureSelector": "fedcredit.models.selector",
     "FederatedFrame": "fedcredit.models.frame",
     "Federation": "fedcredit.models.federation",
+    "Institution": "fedcredit.models.scoring.institution",
     "ProviderPolicy": "fedcredit.models.policy",
     "VerticalBinner": "fedcredit.models.binner",
     "VerticalGBDTClassifier": "fedcredit.models.gbdt",

@@ -15,6 +15,7 @@
     │   ├── SessionStalled      every role waits and nobody can go on
     │   ├── BudgetError         a budget (passes, questions, reveals) is used up
     │   └── PolicyError         the data owner's policy forbids it
+    │       └── Refusal         a rule of governance forbids it; has a code
     └── TransportError
         ├── PeerUnavailable     a party or the hub cannot be reached
         │   └── SessionLost     a party has lost a session's memory; it can be opened anew
@@ -40,6 +41,7 @@ __all__ = [
     "PeerUnavailable",
     "PolicyError",
     "ProtocolError",
+    "Refusal",
     "SessionLost",
     "SessionStalled",
     "StorageError",
@@ -162,6 +164,34 @@ class BudgetError(ProtocolError):
 
 class PolicyError(ProtocolError):
     """The data owner's policy does not allow what was asked."""
+
+
+class Refusal(PolicyError):
+    """Catalog, consent, budget or standing of an institution does not allow what was asked.
+
+    Parameters
+    ----------
+    code : str
+        Which rule, as a short fixed word such as ``"consent_expired"``, for scripts and logs; the
+        codes are listed in :mod:`fedcredit.governance.codes`.
+    reason, party, step, fix : str
+        See :class:`FedCreditError`.
+    """
+
+    def __init__(
+        self,
+        reason: str = "",
+        *,
+        code: str = "refused",
+        party: str | None = None,
+        step: str | None = None,
+        fix: str | None = None,
+    ) -> None:
+        super().__init__(reason, party=party, step=step, fix=fix)
+        self.code = code
+
+    def __str__(self) -> str:
+        return f"{super().__str__()} ({self.code})"
 
 
 class TransportError(FedCreditError):

@@ -20,6 +20,9 @@ MAX_LINES = 500
 
 # What `import fedcredit` offers. A name enters or leaves here on purpose or not at all.
 PUBLIC_NAMES = [
+    "Catalog",
+    "Enterprise",
+    "Institution",
     "FeatureSelector",
     "Federation",
     "ProviderPolicy",

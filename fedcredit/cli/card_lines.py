@@ -81,6 +81,7 @@ def provider_table(settings: NodeConfig, model_id: str) -> pd.DataFrame:
         )
     import pandas as pd
 
+    from fedcredit.governance.catalog import Catalog
     from fedcredit.models.engine import ProviderEngine
     from fedcredit.models.engine_scorecard import own_table
     from fedcredit.models.store import MemoryStore
@@ -107,7 +108,10 @@ def provider_table(settings: NodeConfig, model_id: str) -> pd.DataFrame:
             if (known := store.keys("card"))
             else "fit one; a card keeps a part at a provider only if it uses its features",
         )
-    return own_table(ProviderEngine(settings.party, pd.DataFrame(), store=store), model_id)
+    # Nothing leaves: the owner looks at its own part, and no table is read.
+    catalog = Catalog.open_for((), provider=settings.party)
+    engine = ProviderEngine(settings.party, pd.DataFrame(), catalog=catalog, store=store)
+    return own_table(engine, model_id)
 
 
 def chosen_lines(shown: pd.DataFrame, feature: str | None, party: str) -> pd.DataFrame:

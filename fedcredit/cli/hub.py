@@ -47,7 +47,8 @@ def start(
     warn_of_expiry(settings)
     port = settings.hub.uri.rpartition(":")[2]
     address = listen or settings.hub.listen or f"grpc+tls://0.0.0.0:{port}"
-    running = Hub(address, settings.load_tls(), [settings.party, *settings.hub.parties])
+    admitted = [settings.party, *settings.hub.parties, *settings.service.institutions]
+    running = Hub(address, settings.load_tls(), list(dict.fromkeys(admitted)))
     stop = threading.Event()
     with (
         stop_on_signals(stop.set),

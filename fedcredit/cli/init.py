@@ -33,13 +33,24 @@ ca = "ca.pem"
 certificate = "signing.pem"
 key = "signing.key"
 
+{data}{catalog}{policy}{service}[storage]
+directory = "state"
+"""
+
+_DATA = """\
 [data]
 path = {path}
 id_column = {id_column}
 id_kind = {id_kind}
-{data}
-{policy}[storage]
-directory = "state"
+{more}
+"""
+
+#: Name of a party's field catalog in its directory.
+_CATALOG_FILE = "catalog.toml"
+_CATALOG = f"""\
+[catalog]
+path = "{_CATALOG_FILE}"
+
 """
 
 _POLICY = """\
@@ -49,6 +60,13 @@ coordinators = [{platform}]
 min_intersection = 50
 min_bin_count = 10
 release_feature_names = false
+
+"""
+
+_SERVICE = """\
+[service]
+institutions = {institutions}
+# as_of = 2026-10-31  # the date of the data
 
 """
 
@@ -67,7 +85,7 @@ def _named(_: click.Context, __: click.Parameter, values: Sequence[str]) -> dict
     epilog="""\b
 Example:
   fedcredit init pilot --platform loans.parquet --label default \\
-      --provider tax=tax.parquet --provider social=social.csv
+      --provider tax=tax.parquet --provider social=social.csv --institution bank
   fedcredit hub start pilot/platform/platform.toml
 
 Every party's directory holds its certificates, keys and configuration. The certificates are for
@@ -91,6 +109,13 @@ tests and pilots; a production federation uses those of its own CA."""
     metavar="NAME=PATH",
     help="A data provider and its table. Repeat.",
 )
+@click.option(
+    "--institution",
+    "institutions",
+    multiple=True,
+    metavar="NAME",
+    help="Who may ask for scores and answers. Repeat.",
+)
 @click.option("--label", required=True, help="The label's column in the platform's table.")
 @click.option("--id-column", default="uscc", show_default=True)
 @click.option("--id-kind", default="uscc", show_default=True, type=click.Choice(["uscc", "text"]))
@@ -102,6 +127,7 @@ def init(
     platform_data: Path,
     platform_name: str,
     providers: dict[str, Path],
+    institutions: tuple[str, ...],
     label: str,
     id_column: str,
     id_kind: str,
@@ -121,6 +147,7 @@ def init(
         id_kind=id_kind,
         host=host,
         port=port,
+        institutions=institutions,
     )
     if as_json:
         print_json({party: str(path) for party, path in written.items()})
@@ -128,6 +155,8 @@ def init(
     click.echo(f"fedcredit hub start {written[platform_name]}")
     for party in providers:
         click.echo(f"fedcredit party start {written[party]}")
+    if institutions:
+        click.echo(f"fedcredit serve {written[platform_name]}")
 
 
 def write_federation(
@@ -141,8 +170,9 @@ def write_federation(
     port: int,
     host: str = "127.0.0.1",
     categorical: Mapping[str, Sequence[str]] | None = None,
+    institutions: Sequence[str] = (),
 ) -> dict[str, Path]:
-    """Write certificates, keys and configuration files of a federation.
+    """Write certificates, keys, configuration files and draft catalogs of a federation.
 
     Parameters
     ----------
@@ -157,6 +187,8 @@ def write_federation(
         Where the hub will run.
     categorical : mapping of str to sequence of str, optional
         Numeric columns that are categories; text columns are in any case.
+    institutions : sequence of str
+        Who may ask the platform and the providers for scores and answers; they need no table.
 
     Returns
     -------
@@ -166,12 +198,25 @@ def write_federation(
     Raises
     ------
     InputError
-        A table lacks the id column or the label.
+        A table lacks the id column or the label, or an institution has another party's name.
     ConfigError
         A table cannot be read, or a file not be written.
     """
+    names = [*tables, *institutions]
+    if len(set(names)) != len(names):
+        raise InputError("two parties have the same name.", step="init")
     uri = f"grpc+tls://{host}:{port}"
     providers = [party for party in tables if party != platform]
+    catalogs = {
+        party: _draft(
+            path,
+            party,
+            id_column,
+            (categorical or {}).get(party, ()),
+            [label] if party == platform else [],
+        )
+        for party, path in tables.items()
+    }
     texts = {
         party: _config(
             party,
@@ -183,18 +228,42 @@ def write_federation(
             label if party == platform else None,
             providers,
             (categorical or {}).get(party, ()),
+            institutions,
         )
         for party, path in tables.items()
     }
-    make_federation(directory, list(tables), hosts=_hosts(host))
+    for party in institutions:
+        texts[party] = _TEMPLATE.format(
+            party=_toml(party),
+            role=_toml("institution"),
+            uri=_toml(uri),
+            platform=_toml(platform),
+            **dict.fromkeys(("hub", "data", "catalog", "policy", "service"), ""),
+        )
+    make_federation(directory, names, hosts=_hosts(host))
     written = {}
     for party, text in texts.items():
         written[party] = directory / party / f"{party}.toml"
-        try:
-            written[party].write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise ConfigError(f"{written[party]} cannot be written ({error.strerror}).") from None
+        _write(written[party], text)
+        if party in catalogs:
+            _write(directory / party / _CATALOG_FILE, catalogs[party])
     return written
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written ({error.strerror}).") from None
+
+
+def _draft(
+    path: Path, party: str, key: str, categorical: Sequence[str], withheld: Sequence[str]
+) -> str:
+    from fedcredit.governance.catalog import Catalog
+
+    table = read_table(path, text_columns=[key, *categorical], party=party).to_pandas()
+    return Catalog.draft(table, provider=party, key=key, categorical=categorical, withheld=withheld)
 
 
 def _hosts(host: str) -> list[str]:
@@ -211,6 +280,7 @@ def _config(
     label: str | None,
     providers: list[str],
     categorical: Sequence[str],
+    institutions: Sequence[str],
 ) -> str:
     table = read_table(path, text_columns=[id_column], party=party)
     special = [id_column] if label is None else [id_column, label]
@@ -236,11 +306,15 @@ def _config(
         uri=_toml(uri),
         platform=_toml(platform),
         hub=f"parties = {_toml(providers)}\n" if is_platform else "",
-        path=_toml(str(path.resolve())),
-        id_column=_toml(id_column),
-        id_kind=_toml(id_kind),
-        data="".join(f"{line}\n" for line in data),
+        data=_DATA.format(
+            path=_toml(str(path.resolve())),
+            id_column=_toml(id_column),
+            id_kind=_toml(id_kind),
+            more="".join(f"{line}\n" for line in data),
+        ),
+        catalog=_CATALOG,
         policy="" if is_platform else _POLICY.format(platform=_toml(platform)),
+        service=_SERVICE.format(institutions=_toml(list(institutions))) if institutions else "",
     )
 
 

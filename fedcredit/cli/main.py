@@ -15,16 +15,25 @@ __all__ = ["COMMANDS", "cli", "main"]
 #: Command name to ``module:object``; a module is imported when its command runs.
 COMMANDS: dict[str, str] = {
     "align": "fedcredit.cli.align:align",
+    "audit": "fedcredit.cli.audit:audit",
+    "catalog": "fedcredit.cli.catalog:catalog",
     "certs": "fedcredit.cli.certs:certs",
     "completion": "fedcredit.cli.completion:completion",
+    "consent": "fedcredit.cli.consent:consent",
     "demo": "fedcredit.cli.demo:demo",
     "hub": "fedcredit.cli.hub:hub",
     "init": "fedcredit.cli.init:init",
+    "institution": "fedcredit.cli.institution:institution",
     "party": "fedcredit.cli.party:party",
     "predict": "fedcredit.cli.predict:predict",
+    "registry": "fedcredit.cli.registry:registry",
+    "score": "fedcredit.cli.score:score",
     "scorecard": "fedcredit.cli.scorecard:scorecard",
+    "serve": "fedcredit.cli.serve:serve",
     "status": "fedcredit.cli.status:status",
     "train": "fedcredit.cli.train:train",
+    "usage": "fedcredit.cli.usage:usage",
+    "verify": "fedcredit.cli.verify:verify",
 }
 
 

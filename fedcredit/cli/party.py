@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from fedcredit.cli.service import announce_file, require_role, stop_on_signals, warn_of_expiry
+from fedcredit.cli.service import require_role, run_node
 from fedcredit.node.config import NodeConfig, load_config
-from fedcredit.node.logs import setup_logging
-from fedcredit.node.party import PartyNode
-from fedcredit.node.storage import DirectoryStore, exclusive
+from fedcredit.node.governing import data_date, open_gate
+from fedcredit.node.storage import DirectoryStore
 from fedcredit.node.tables import read_data
 
 if TYPE_CHECKING:
@@ -32,9 +30,11 @@ def make_engine(config: NodeConfig) -> ProviderEngine:
     from fedcredit.models.engine import ProviderEngine
 
     assert config.data is not None  # load_config refuses a provider without data
-    return ProviderEngine(
+    catalog = config.catalog()
+    engine = ProviderEngine(
         config.party,
         read_data(config.data, party=config.party),
+        catalog=catalog,
         store=DirectoryStore(config.storage, party=config.party),
         policy=config.policy(),
         id_column=config.data.id_column,
@@ -42,6 +42,8 @@ def make_engine(config: NodeConfig) -> ProviderEngine:
         categorical=config.data.categorical,
         threads=config.threads or os.cpu_count() or 1,
     )
+    engine.govern(open_gate(config), config.load_signing().identity, as_of=data_date(config))
+    return engine
 
 
 @party.command(
@@ -50,7 +52,8 @@ Example:
   fedcredit party start tax.toml
 
 Dials out to the hub, waits for it if it is away, and serves the sessions that the coordinators in
-[policy] open. SIGTERM or SIGINT ends it; models and checkpoints stay in [storage]."""
+[policy] and the institutions in [service] open. SIGTERM or SIGINT ends it; models and checkpoints
+stay in [storage]."""
 )
 @click.argument("config", type=click.Path(path_type=Path))
 @click.option("--pid-file", type=click.Path(path_type=Path), help="Holds the process id.")
@@ -58,14 +61,4 @@ def start(config: Path, pid_file: Path | None) -> None:
     """Start the provider of CONFIG."""
     settings = load_config(config)
     require_role(settings, "provider")
-    setup_logging(settings.logging)
-    warn_of_expiry(settings)
-
-    def tell(what: str, detail: str) -> None:
-        click.echo(f"{what}: {detail}")
-        sys.stdout.flush()
-
-    with exclusive(settings.storage, party=settings.party), announce_file(pid_file, os.getpid()):
-        node = PartyNode.from_config(settings, make_engine(settings), on_event=tell)
-        with stop_on_signals(node.stop):
-            node.start().run()
+    run_node(settings, lambda: make_engine(settings), pid_file)

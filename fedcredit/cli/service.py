@@ -1,21 +1,29 @@
-"""What the long-running commands share: stopping on signals, pid and port files."""
+"""What the long-running commands share: serving, stopping on signals, pid and port files."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from fedcredit.errors import ConfigError
 from fedcredit.node.certs import check_expiry
 from fedcredit.node.config import NodeConfig
+from fedcredit.node.logs import setup_logging
+from fedcredit.node.party import PartyNode
+from fedcredit.node.storage import exclusive
 
-__all__ = ["announce_file", "require_role", "stop_on_signals", "warn_of_expiry"]
+if TYPE_CHECKING:
+    from fedcredit.models.backend import Server, ServiceServer
+
+__all__ = ["announce_file", "require_role", "run_node", "stop_on_signals", "warn_of_expiry"]
 
 _WARNING_DAYS = 30
 
@@ -76,3 +84,29 @@ def warn_of_expiry(config: NodeConfig) -> None:
                 f"{status.days_left} days",
                 err=True,
             )
+
+
+def run_node(
+    config: NodeConfig, make_engine: Callable[[], Server | ServiceServer], pid_file: Path | None
+) -> None:
+    """Serve a party's engine until a signal ends it.
+
+    Parameters
+    ----------
+    config : NodeConfig
+    make_engine : callable
+        Called once this process holds the party's storage directory.
+    pid_file : Path or None
+        Holds the process id meanwhile.
+    """
+    setup_logging(config.logging)
+    warn_of_expiry(config)
+
+    def tell(what: str, detail: str) -> None:
+        click.echo(f"{what}: {detail}")
+        sys.stdout.flush()
+
+    with exclusive(config.storage, party=config.party), announce_file(pid_file, os.getpid()):
+        node = PartyNode.from_config(config, make_engine(), on_event=tell)
+        with stop_on_signals(node.stop):
+            node.start().run()

@@ -1,13 +1,26 @@
-"""How a federation reaches its providers: in this process, or over real nodes."""
+"""How a federation reaches its providers: in this process, or over real nodes.
+
+A *backend* runs jobs of the coordinator, one session each. A *conversation* is one session of an
+institution that stays open: see :mod:`fedcredit.models.conversation`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
+from fedcredit.models.conversation import Conversation, InProcessConversation, ServiceServer
 from fedcredit.wire import Peers, Transcript, run_in_process
 
-__all__ = ["Backend", "InProcessBackend", "Role", "Server"]
+__all__ = [
+    "Backend",
+    "Conversation",
+    "InProcessBackend",
+    "InProcessConversation",
+    "Role",
+    "Server",
+    "ServiceServer",
+]
 
 R = TypeVar("R")
 #: Makes the coordinator's role of one session, given its peers; called again for a retry.

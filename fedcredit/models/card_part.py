@@ -14,7 +14,7 @@ the format that `CardPart.to_dict` describes, and as ONNX by `fedcredit.models.e
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -33,9 +33,10 @@ from fedcredit.stats.scorecard_points import PointScale
 
 if TYPE_CHECKING:
     from fedcredit.models.engine import ProviderEngine
+    from fedcredit.models.logistic import VerticalLogisticRegression
     from fedcredit.models.scorecard import VerticalScorecard
 
-__all__ = ["FORMAT", "CardCharacteristic", "CardPart"]
+__all__ = ["FORMAT", "CardCharacteristic", "CardPart", "kept_characteristics"]
 
 FORMAT = "fedcredit.scorecard_part/1"
 
@@ -229,6 +230,44 @@ class CardPart:
         return cls(card.platform_, card.model_id_, tuple(made), share.base, share.scale)
 
     @classmethod
+    def of_regression(cls, model: VerticalLogisticRegression) -> CardPart:
+        """Take the platform's part out of a regression on weights of evidence.
+
+        Its points are log-odds of the event: coefficient times weight of evidence, and the
+        constant once.
+
+        Parameters
+        ----------
+        model : VerticalLogisticRegression
+            Fitted, with a binner.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            The model is not fitted.
+        """
+        check_is_fitted(model)
+        share, binner = model.share_, model.binner_
+        assert binner is not None
+        made = []
+        for label, coef in zip(share.own_labels, share.weights.tolist(), strict=True):
+            feature = binner.features_[f"{share.platform}.{label}"]
+            assert feature.rule is not None
+            assert feature.coder is not None
+            woe = np.asarray(feature.woe(binner.options_).woe, np.float64)
+            made.append(
+                CardCharacteristic(
+                    name=feature.coder.name,
+                    rule=feature.rule.merged(feature.groups),
+                    woe=woe,
+                    points=coef * woe,
+                    coef=coef,
+                    categories=feature.coder.categories,
+                )
+            )
+        return cls(share.platform, model.model_id_, tuple(made), float(share.constant))
+
+    @classmethod
     def of_provider(cls, engine: ProviderEngine, model_id: str) -> CardPart:
         """Take a provider's part out of its own storage, at the provider.
 
@@ -244,32 +283,14 @@ class CardPart:
             The card, or the binner that it uses, is not known here.
         """
         card = KeptCard.load(engine, model_id, step=_STEP)
-        columns = load_columns(engine, card.binner_id)
-        made = []
-        for label, coef in zip(card.labels, card.coef, strict=True):
-            column = columns[label]
-            if column.place is None or column.woe is None:
-                raise ProtocolError(
-                    "the card's weights of evidence were not released to this provider.",
-                    party=engine.party,
-                    step=_STEP,
-                    fix="fit the scorecard again",
-                )
-            groups = [np.flatnonzero(column.place == b).tolist() for b in range(len(column.woe))]
-            points = row_points(
-                column.woe[:, None], [coef], card.scale, base=card.base, rounding=card.rounding
-            )
-            made.append(
-                CardCharacteristic(
-                    name=column.coder.name,
-                    rule=column.rule.merged(groups),
-                    woe=column.woe,
-                    points=points.ravel(),
-                    coef=coef,
-                    categories=column.coder.categories,
-                )
-            )
-        return cls(engine.party, model_id, tuple(made), scale=card.scale)
+
+        def points(woe: Floats, coef: float) -> Floats:
+            return row_points(
+                woe[:, None], [coef], card.scale, base=card.base, rounding=card.rounding
+            ).ravel()
+
+        made = kept_characteristics(engine, card.binner_id, card.labels, card.coef, points)
+        return cls(engine.party, model_id, made, scale=card.scale)
 
     # ------------------------------------------------------------------------- points
 
@@ -384,6 +405,55 @@ class CardPart:
         except (ValueError, RecursionError):
             _refuse("this is no JSON.")
         return cls.from_dict(data)
+
+
+def kept_characteristics(
+    engine: ProviderEngine,
+    binner_id: str,
+    labels: Sequence[str],
+    coef: Sequence[float],
+    points: Callable[[Floats, float], Floats],
+) -> tuple[CardCharacteristic, ...]:
+    """Make a provider's characteristics from the binner that it keeps.
+
+    Parameters
+    ----------
+    engine : ProviderEngine
+    binner_id : str
+    labels : sequence of str
+    coef : sequence of float
+        One per label.
+    points : callable
+        Turns the weights of evidence of a characteristic's bins and its coefficient into points.
+
+    Raises
+    ------
+    ProtocolError
+        The binner is not known here, or its weights were not released to this provider.
+    """
+    columns = load_columns(engine, binner_id)
+    made = []
+    for label, weight in zip(labels, coef, strict=True):
+        column = columns[label]
+        if column.place is None or column.woe is None:
+            raise ProtocolError(
+                "the weights of evidence were not released to this provider.",
+                party=engine.party,
+                step=_STEP,
+                fix="fit the model again",
+            )
+        groups = [np.flatnonzero(column.place == b).tolist() for b in range(len(column.woe))]
+        made.append(
+            CardCharacteristic(
+                name=column.coder.name,
+                rule=column.rule.merged(groups),
+                woe=column.woe,
+                points=points(column.woe, weight),
+                coef=weight,
+                categories=column.coder.categories,
+            )
+        )
+    return tuple(made)
 
 
 # ------------------------------------------------------------------------------- checks

@@ -1,4 +1,11 @@
-"""A data provider's engine: everything it does in a session, behind its own policy."""
+"""A data provider's engine: everything it does in a session, behind its own policy and catalog.
+
+The catalog is the gate of alignment and training. The column that is aligned on must be open for
+alignment. Features are offered, and used in any job of a session (training, binning, correlations,
+and the scores and reasons by which a model is judged), if they are open for training; bins and sums
+over them hold at least ``min_aggregation`` rows, and so does a job that trains, bins or correlates.
+What deployed models answer to institutions is not behind this gate but behind the service's.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +17,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from fedcredit.errors import FedCreditError, InputError, ProtocolError
+from fedcredit.errors import ConfigError, FedCreditError, InputError, ProtocolError
+from fedcredit.governance.catalog import Catalog
+from fedcredit.governance.catalog_fields import coarser
+from fedcredit.governance.gate import Gate
 from fedcredit.models.alignment import AlignedOrder, AlignJob, LocalTable, MatchInfo
 from fedcredit.models.columns import ColumnCoder, fit_coders, to_pandas
 from fedcredit.models.engine_binning import count_bins, count_events, keep_woe
@@ -20,15 +30,22 @@ from fedcredit.models.engine_scorecard import explain_rows, keep_card, score_poi
 from fedcredit.models.linear_jobs import GramJob, LinearJob, LinearScoreJob
 from fedcredit.models.policy import ProviderPolicy
 from fedcredit.models.scorecard_messages import CardJob, PointsJob, ReasonsJob
+from fedcredit.models.scoring.desk import Desk
+from fedcredit.models.scoring.engine_deploy import deploy_part, withdraw_part
+from fedcredit.models.scoring.messages import DeployJob, WithdrawJob
+from fedcredit.models.scoring.server import serve_session
+from fedcredit.models.scoring.subjects import SubjectIndex
 from fedcredit.models.store import MemoryStore, Store
 from fedcredit.protocols.align_many import align_provider
 from fedcredit.protocols.binning_messages import BinJob, CountJob, WoeJob
 from fedcredit.protocols.gbdt_messages import PredictJob, TrainJob
 from fedcredit.protocols.progress import Progress, ignore
-from fedcredit.wire import Message, Peers
+from fedcredit.wire import Identity, Message, Peers
 
 __all__ = ["ProviderEngine"]
 
+#: What features without a group are called in reasons by group.
+_OTHER_GROUP = "other"
 _Handler = Callable[["ProviderEngine", Peers, str, Any], Awaitable[None]]
 #: What the engine does for every kind of job besides alignment.
 _HANDLERS: dict[type[Message], _Handler] = {
@@ -43,6 +60,8 @@ _HANDLERS: dict[type[Message], _Handler] = {
     CardJob: keep_card,
     PointsJob: score_points,
     ReasonsJob: explain_rows,
+    DeployJob: deploy_part,
+    WithdrawJob: withdraw_part,
 }
 
 
@@ -54,6 +73,8 @@ class ProviderEngine:
     party : str
         This provider's name.
     table : pandas.DataFrame, pyarrow.Table or other Arrow table
+    catalog : Catalog
+        What the table's columns may be used for; :meth:`Catalog.open_for` allows everything.
     store : Store, optional
         Where alignments and model shares are kept; in memory by default.
     policy : ProviderPolicy, optional
@@ -62,7 +83,7 @@ class ProviderEngine:
     id_kind : {"uscc", "text"}, optional
         Overrides the platform's.
     features : sequence of str, optional
-        Columns to offer; all but the id column by default.
+        Columns to offer, of those that the catalog opens for training; all of these by default.
     categorical : sequence of str
         Columns that are categories whatever their type.
     threads : int
@@ -79,6 +100,7 @@ class ProviderEngine:
         party: str,
         table: Any,
         *,
+        catalog: Catalog,
         store: Store | None = None,
         policy: ProviderPolicy | None = None,
         id_column: str | None = None,
@@ -89,14 +111,27 @@ class ProviderEngine:
         on_progress: Progress = ignore,
     ) -> None:
         self.party = party
+        self.catalog = catalog
         self.policy = policy if policy is not None else ProviderPolicy()
         self.store: Store = store if store is not None else MemoryStore()
         self._table = LocalTable(to_pandas(table, party=party), party=party)
         self._id_column, self._id_kind = id_column, id_kind
         self._features = None if features is None else set(self._table.known(features, "features"))
+        columns = [str(c) for c in self._table.frame.columns]
+        self._open = frozenset(catalog.allowed("training"))
+        # Columns that are no ids and could be features, but that the catalog does not open.
+        self._closed = frozenset(
+            name
+            for name in columns
+            if (self._features is None or name in self._features)
+            and name != id_column
+            and name not in self._open
+            and not (name in catalog.fields and catalog.fields[name].type == "id")
+        )
         self.categorical = self._table.known(categorical, "categorical columns")
         self.threads = threads
         self.progress = on_progress
+        self._desk: Desk | None = None
 
     def __repr__(self) -> str:
         return f"ProviderEngine({self.party!r})"
@@ -126,11 +161,76 @@ class ProviderEngine:
             await _HANDLERS[type(job)](self, peers, coordinator, job)
         return job.kind
 
+    # ---------------------------------------------------------- service for institutions
+
+    def govern(
+        self, gate: Gate, identity: Identity, *, as_of: str = "", id_column: str = "uscc"
+    ) -> None:
+        """Let this party answer institutions, and log what the platform does, through a gate.
+
+        Parameters
+        ----------
+        gate : Gate
+            With the same catalog.
+        identity : Identity
+            Signs what the party states.
+        as_of : str
+            Date of the table, ISO 8601.
+        id_column : str
+            Where enterprises are looked up, unless the engine was given a column.
+        """
+        column = self._id_column or id_column
+        kind = self._id_kind or ("uscc" if column.lower() == "uscc" else "text")
+        self._desk = Desk(
+            self.party,
+            self.store,
+            SubjectIndex(self._table, column, kind),
+            gate,
+            identity,
+            as_of=as_of,
+            call=self.called_in_reasons,
+        )
+
+    @property
+    def desk(self) -> Desk:
+        """What answers institutions.
+
+        Raises
+        ------
+        ConfigError
+            This party has no gate, so it answers nobody.
+        """
+        if self._desk is None:
+            raise ConfigError(
+                "this party has no gate, and nothing about an enterprise leaves without one.",
+                party=self.party,
+                step="serve",
+                fix="start it with `fedcredit party start`",
+            )
+        return self._desk
+
+    async def serve_institution(self, peers: Peers, institution: str) -> str:
+        """Serve an institution until it leaves; the role of one session."""
+        await serve_session(self.desk, peers, institution)
+
+    def called_in_reasons(self, names: Sequence[str], labels: Sequence[str]) -> list[str]:
+        """Return what columns are called in reasons, as coarsely as policy or catalog asks."""
+        called = []
+        for label, name in zip(labels, names, strict=True):
+            grain = coarser(self.policy.reason_grain, self.catalog.reason_grain(name))
+            group = self.catalog.field(name).group or self.policy.feature_groups.get(
+                name, _OTHER_GROUP
+            )
+            called.append({"feature": label, "group": group}.get(grain, self.party))
+        return called
+
     # ------------------------------------------------------------------ alignment
 
     async def _align(self, peers: Peers, coordinator: str, job: AlignJob) -> None:
         column = self._id_column or job.id_column
         report = self._table.ids(column, self._id_kind or job.id_kind)
+        is_known = self.policy.release_feature_names or column == job.id_column
+        self.catalog.require("alignment", [column], shown=None if is_known else {column: "id"})
         others = [name for name in job.participants if name != self.party]
         positions = await align_provider(
             peers,
@@ -138,7 +238,12 @@ class ProviderEngine:
             others,
             report.ids,
             strategy=job.strategy,
-            floor=max(1, job.floor, self.policy.min_intersection),
+            floor=max(
+                1,
+                job.floor,
+                self.policy.min_intersection,
+                self.catalog.min_aggregation([column]),
+            ),
             session=job.salt,
             on_progress=self.progress,
         )
@@ -165,16 +270,57 @@ class ProviderEngine:
         await peers[coordinator].send(info)
 
     def _feature_names(self, id_column: str) -> list[str]:
-        names = [str(c) for c in self._table.frame.columns if c != id_column]
+        columns = (str(c) for c in self._table.frame.columns)
+        names = [name for name in columns if name != id_column and name in self._open]
         if self._features is None:
             return names
         return [name for name in names if name in self._features]
 
+    @property
+    def offered(self) -> list[str]:
+        """The columns that are offered as features, in the table's order."""
+        return self._feature_names(self._id_column or "uscc")
+
     def labels(self, names: Sequence[str]) -> dict[str, str]:
-        """Map what the platform may call a feature to its column."""
+        """Map what the platform may call a feature to its column.
+
+        Parameters
+        ----------
+        names : sequence of str
+            All offered columns.
+        """
+        wanted = set(names)
+        return {label: name for label, name in self._all_labels(names).items() if name in wanted}
+
+    def _all_labels(self, names: Sequence[str]) -> dict[str, str]:
+        """Label offered and closed columns; numbers are the same when the catalog changes."""
+        listed = {*names, *self._closed}
+        columns = [str(c) for c in self._table.frame.columns if str(c) in listed]
         if self.policy.release_feature_names:
-            return {name: name for name in names}
-        return {f"f{number}": name for number, name in enumerate(names, 1)}
+            return {name: name for name in columns}
+        return {f"f{number}": name for number, name in enumerate(columns, 1)}
+
+    def permit(self, names: Sequence[str], *, rows: int | None = None) -> None:
+        """Refuse a job of these columns unless the catalog opens every one for training.
+
+        Parameters
+        ----------
+        names : sequence of str
+        rows : int, optional
+            Of a job that trains, bins or correlates; checked against the minimum aggregation.
+
+        Raises
+        ------
+        Refusal
+            Naming the feature by its label, and the rule.
+        """
+        labels = self._all_labels(sorted(self._open - {self._id_column}))
+        shown = {name: label for label, name in labels.items()}
+        self.catalog.require("training", names, rows=rows, shown=shown)
+
+    def floor(self, names: Sequence[str]) -> int:
+        """Return the fewest rows that a bin of these columns may hold."""
+        return max(1, self.policy.min_bin_count, self.catalog.min_aggregation(names))
 
     # ------------------------------------------------------- what the jobs work with
 
@@ -236,7 +382,15 @@ class ProviderEngine:
         ------
         InputError
             A label is unknown.
+        Refusal
+            A label stands for a column that the catalog does not open for training.
         """
+        every = self._all_labels(names)
+        self.catalog.require(
+            "training",
+            [every[label] for label in columns if label in every],
+            shown={name: label for label, name in every.items()},
+        )
         labels = self.labels(names)
         unknown = [label for label in columns if label not in labels]
         if unknown:

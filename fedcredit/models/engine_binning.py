@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "KeptColumn",
+    "column_names",
     "count_bins",
     "count_events",
     "keep_woe",
@@ -222,7 +223,8 @@ async def count_events(engine: ProviderEngine, peers: Peers, coordinator: str, j
             step=_STEP,
             fix="use the labels in frame.columns",
         )
-    floor = _floor(engine)
+    engine.permit(names, rows=len(job.rows))
+    floor = engine.floor(names)
     columns, binned = [], []
     with engine.only_labels(frame):
         for coder in engine.coders(frame, names):
@@ -239,7 +241,7 @@ async def count_events(engine: ProviderEngine, peers: Peers, coordinator: str, j
             column = BinnedColumn(label, rule, rule.apply(values))
             binned.append(column)
             columns.append(KeptColumn(label, coder, rule, column.count))
-    _ledger(engine).charge(
+    _ledger(engine, floor).charge(
         {column.label: column.coder.name for column in columns},
         engine.row_ids(job.frame_id, job.rows),
         events=True,
@@ -255,15 +257,11 @@ async def count_events(engine: ProviderEngine, peers: Peers, coordinator: str, j
     )
 
 
-def _floor(engine: ProviderEngine) -> int:
-    return max(1, engine.policy.min_bin_count)
-
-
-def _ledger(engine: ProviderEngine) -> BinningLedger:
+def _ledger(engine: ProviderEngine, floor: int) -> BinningLedger:
     return BinningLedger(
         engine.store,
         max_passes=engine.policy.max_binnings_per_feature,
-        floor=_floor(engine),
+        floor=floor,
     )
 
 
@@ -281,6 +279,7 @@ def _per_label(
 async def keep_woe(engine: ProviderEngine, peers: Peers, coordinator: str, job: WoeJob) -> None:
     """Keep the weights of evidence that the platform releases."""
     columns = _chosen(load_columns(engine, job.bin_id), job.labels)
+    engine.permit([column.coder.name for column in columns])
     places = _places(columns, job.n_groups, job.group_of)
     total = int(job.n_groups.astype(np.int64).sum())
     if len(job.woe) != total or len(job.iv) != total:
@@ -327,6 +326,9 @@ async def count_bins(engine: ProviderEngine, peers: Peers, coordinator: str, job
     if not job.labels:
         raise ProtocolError("there is nothing to count.", step=_STEP)
     columns = _chosen(load_columns(engine, job.bin_id), job.labels)
+    names = [column.coder.name for column in columns]
+    engine.permit(names, rows=len(job.rows))
+    floor = engine.floor(names)
     places = _places(columns, job.n_groups, job.group_of)
     frame = engine.rows(job.frame_id, job.rows)
     with engine.only_labels(frame):
@@ -334,12 +336,12 @@ async def count_bins(engine: ProviderEngine, peers: Peers, coordinator: str, job
             np.bincount(place[_bins(engine, column, frame)], minlength=n_final).astype(np.int64)
             for column, place, n_final in zip(columns, places, job.n_groups.tolist(), strict=True)
         ]
-    _ledger(engine).charge(
+    _ledger(engine, floor).charge(
         {column.label: column.coder.name for column in columns},
         engine.row_ids(job.frame_id, job.rows),
         events=False,
     )
-    await count_provider(peers[coordinator], counts, floor=_floor(engine))
+    await count_provider(peers[coordinator], counts, floor=floor)
 
 
 def _bins(engine: ProviderEngine, column: KeptColumn, frame: pd.DataFrame) -> Integers:
@@ -347,6 +349,12 @@ def _bins(engine: ProviderEngine, column: KeptColumn, frame: pd.DataFrame) -> In
 
 
 # ------------------------------------------------------------------------------- use at home
+
+
+def column_names(engine: ProviderEngine, binner_id: str, labels: Sequence[str]) -> tuple[str, ...]:
+    """Return the table's columns that features of a binner are made of; see :func:`woe_columns`."""
+    columns = _chosen(load_columns(engine, binner_id), labels)
+    return tuple(column.coder.name for column in columns)
 
 
 def woe_columns(

@@ -40,8 +40,10 @@ async def train_forest(
     record = _resume(engine, job)
     if record is None:
         record = _new_record(engine, job, frame)
+    names = _column_names(record)
+    engine.permit(names, rows=len(frame))
     limits = ProviderLimits(
-        min_node_rows=engine.policy.min_node_rows,
+        min_node_rows=max(engine.policy.min_node_rows, engine.catalog.min_aggregation(names)),
         threads=engine.threads,
         cache_bytes=MASK_CACHE_BYTES if job.hide_membership else 0,
     )
@@ -80,6 +82,7 @@ async def predict_forest(
             fix="train it again; the party may have lost or cleared its storage",
         )
     record: dict[str, Any] = json.loads(data)
+    engine.permit(_column_names(record))
     coders, bins = _encoders(record)
     frame = engine.rows(job.frame_id, job.rows)
     with engine.only_labels(frame):
@@ -146,7 +149,9 @@ def _new_record(engine: ProviderEngine, job: TrainJob, frame: pd.DataFrame) -> d
                 coder.transform(frame, party=engine.party),
                 is_categorical=coder.is_categorical,
                 max_bins=job.max_bins,
-                min_bin_count=engine.policy.min_bin_count,
+                min_bin_count=max(
+                    engine.policy.min_bin_count, engine.catalog.min_aggregation([coder.name])
+                ),
             )
             for coder in coders
         ]
@@ -175,6 +180,10 @@ def _provider_data(
         labels=tuple(labels[coder.name] for coder in coders),
         split_cap=engine.policy.max_splits_per_feature,
     )
+
+
+def _column_names(record: dict[str, Any]) -> list[str]:
+    return [str(item["name"]) for item in record["coders"]]
 
 
 def _encoders(record: dict[str, Any]) -> tuple[list[ColumnCoder], list[FeatureBins]]:

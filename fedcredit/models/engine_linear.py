@@ -16,7 +16,7 @@ import pandas as pd
 
 from fedcredit.crypto.prg import prg_u64
 from fedcredit.errors import BudgetError, InputError, PolicyError, ProtocolError
-from fedcredit.models.engine_binning import woe_columns
+from fedcredit.models.engine_binning import column_names, woe_columns
 from fedcredit.models.linear_columns import NumericColumns, check_columns, fit_numeric
 from fedcredit.models.linear_jobs import (
     GramJob,
@@ -39,7 +39,14 @@ from fedcredit.wire import Peers
 if TYPE_CHECKING:
     from fedcredit.models.engine import ProviderEngine
 
-__all__ = ["correlate_linear", "model_digest", "reveal_ledger", "score_linear", "train_linear"]
+__all__ = [
+    "LinearDesign",
+    "correlate_linear",
+    "model_digest",
+    "reveal_ledger",
+    "score_linear",
+    "train_linear",
+]
 
 Floats = npt.NDArray[np.float64]
 _MODEL = "model"
@@ -51,12 +58,18 @@ _LOCK = threading.Lock()
 
 
 @dataclass(frozen=True, eq=False)
-class _Design:
+class LinearDesign:
     """Own columns of one model: WOE columns of a binner, or numbers."""
 
     labels: tuple[str, ...]
     binner_id: str
     numeric: NumericColumns | None
+
+    def names(self, engine: ProviderEngine) -> tuple[str, ...]:
+        """Return the columns of the table that these are made of."""
+        if self.numeric is None:
+            return column_names(engine, self.binner_id, self.labels)
+        return self.numeric.names
 
     def matrix(self, engine: ProviderEngine, frame: pd.DataFrame) -> Floats:
         """Return the rows' columns, shape (n, d)."""
@@ -66,6 +79,7 @@ class _Design:
             return self.numeric.matrix(frame, party=engine.party)
 
     def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-able form."""
         return {
             "labels": list(self.labels),
             "binner_id": self.binner_id,
@@ -73,7 +87,8 @@ class _Design:
         }
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> _Design:
+    def from_dict(cls, data: dict[str, Any]) -> LinearDesign:
+        """Rebuild from :meth:`to_dict`."""
         numeric = data["numeric"] and NumericColumns.from_dict(data["numeric"])
         return cls(tuple(data["labels"]), str(data["binner_id"]), numeric)
 
@@ -119,6 +134,7 @@ async def train_linear(
             fix="train on more rows",
         )
     design = _design(engine, frame, job.columns, job.binner_id, job.clip_quantile)
+    engine.permit(design.names(engine), rows=len(frame))
     columns = design.matrix(engine, frame)
     is_free = np.inf == job.C
     check_columns(columns, design.labels, party=engine.party, dependent=not is_free)
@@ -181,7 +197,8 @@ async def score_linear(
     """Add this party's part of a model to the sum that the label holder gets."""
     _check_participants(engine, peers, coordinator, job.participants)
     record = _record(engine, job)
-    design = _Design.from_dict(record["design"])
+    design = LinearDesign.from_dict(record["design"])
+    engine.permit(design.names(engine))
     coef = np.array(record["coef"], np.float64)
     frame = engine.rows(job.frame_id, job.rows)
     part = design.matrix(engine, frame) @ coef
@@ -215,6 +232,7 @@ async def correlate_linear(
             fix="use more rows",
         )
     design = _design(engine, frame, job.columns, job.binner_id, 0.0)
+    engine.permit(design.names(engine), rows=len(frame))
     columns = design.matrix(engine, frame)
     check_columns(columns, design.labels, party=engine.party, dependent=True)
     columns = columns - columns.mean(axis=0)
@@ -277,11 +295,11 @@ def _design(
     columns: Sequence[str],
     binner_id: str,
     clip_quantile: float,
-) -> _Design:
+) -> LinearDesign:
     offered = list(frame.columns)
     if binner_id:
         engine.chosen(columns, offered)
-        return _Design(tuple(columns), binner_id, None)
+        return LinearDesign(tuple(columns), binner_id, None)
     names = engine.chosen(columns, offered)
     labels = {name: label for label, name in engine.labels(offered).items()}
     categorical = [name for name in names if name in engine.categorical]
@@ -296,7 +314,7 @@ def _design(
         numeric = fit_numeric(
             engine.whole_table(names), names, party=engine.party, clip_quantile=clip_quantile
         )
-    return _Design(tuple(labels[name] for name in names), "", numeric)
+    return LinearDesign(tuple(labels[name] for name in names), "", numeric)
 
 
 def _signs(labels: Sequence[str], job: LinearJob) -> list[int] | None:
@@ -323,7 +341,7 @@ def _uniform(key: bytes, positions: npt.NDArray[np.int64]) -> Floats:
     return np.asarray((drawn >> np.uint64(11)) * 2.0**-53)
 
 
-def _units(engine: ProviderEngine, design: _Design) -> LinearUnits:
+def _units(engine: ProviderEngine, design: LinearDesign) -> LinearUnits:
     if not engine.policy.release_coefficients:
         return LinearUnits(np.zeros(0), np.zeros(0))
     if design.numeric is None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from fedcredit.errors import PolicyError, ProtocolError
-from fedcredit.models.engine_binning import own_binning_tables, woe_columns
+from fedcredit.models.engine_binning import column_names, own_binning_tables, woe_columns
 from fedcredit.models.engine_linear import reveal_ledger
 from fedcredit.models.scorecard_messages import (
     CardJob,
@@ -32,13 +31,19 @@ from fedcredit.wire import Peers
 if TYPE_CHECKING:
     from fedcredit.models.engine import ProviderEngine
 
-__all__ = ["KeptCard", "explain_rows", "keep_card", "own_table", "score_points"]
+__all__ = [
+    "KeptCard",
+    "explain_rows",
+    "keep_card",
+    "neutral_points",
+    "own_table",
+    "score_points",
+]
 
 Floats = npt.NDArray[np.float64]
 
 _CARD, _MODEL = "card", "model"
 _STEP = "scorecard"
-_OTHER_GROUP = "other"
 #: Whole points of a card may be so many times finer than log-odds are shown, two bits.
 _POINTS_PER_GRID = 4.0
 
@@ -127,15 +132,15 @@ async def keep_card(engine: ProviderEngine, peers: Peers, coordinator: str, job:
     scale = PointScale(job.pdo, job.base_score, job.base_odds)
     if job.rounding and not engine.policy.allow_exact_predictor:
         _check_coarse(scale)
-    first_row = engine.rows(job.frame_id, np.zeros(1, np.uint32))
-    columns = engine.labels([str(name) for name in first_row.columns])
     labels = tuple(design["labels"])
+    names = column_names(engine, job.binner_id, labels)
+    engine.permit(names)
     card = KeptCard(
         regression_id=job.regression_id,
         binner_id=job.binner_id,
         participants=tuple(record["participants"]),
         labels=labels,
-        names=tuple(columns[label] for label in labels),
+        names=names,
         coef=tuple(record["coef"]),
         scale=scale,
         base=job.base,
@@ -194,6 +199,7 @@ async def score_points(
             step="score",
             fix="align with every provider of the card",
         )
+    engine.permit(card.names)
     frame = engine.rows(job.frame_id, job.rows)
     points = card.points(woe_columns(engine, card.binner_id, card.labels, frame)).sum(axis=1)
     others = [name for name in job.participants if name != engine.party]
@@ -218,10 +224,11 @@ async def explain_rows(
         )
     if job.neutral not in ("max", "mean"):
         raise ProtocolError("the neutral value is unknown.", step="reason codes")
+    engine.permit(card.names)
     frame = engine.rows(job.frame_id, job.rows)
     points = card.points(woe_columns(engine, card.binner_id, card.labels, frame))
-    losses = np.array(_neutral(engine, card, job.neutral)) - points
-    labels, losses = add_up(losses, _grain(engine, card))
+    losses = np.array(neutral_points(engine, card, job.neutral)) - points
+    labels, losses = add_up(losses, engine.called_in_reasons(card.names, card.labels))
     positions, _ = engine.positions(job.frame_id, job.rows)
     # Other reasons of the same rows are something else that is shown of them.
     reveal_ledger(engine, frame.shape[1]).charge(
@@ -244,23 +251,20 @@ def _bins(engine: ProviderEngine, card: KeptCard) -> list[pd.DataFrame]:
     return out
 
 
-def _neutral(engine: ProviderEngine, card: KeptCard, kind: str) -> list[float]:
+def neutral_points(engine: ProviderEngine, card: KeptCard, kind: str) -> list[float]:
+    """Return the points that each characteristic's losses are counted from: the most, or the mean.
+
+    Parameters
+    ----------
+    engine : ProviderEngine
+    card : KeptCard
+    kind : {"max", "mean"}
+    """
     values = []
     for table in _bins(engine, card):
         points, count = (table[key].to_numpy(np.float64) for key in ("Points", "Count"))
         values.append(float(points @ count / count.sum()) if kind == "mean" else points.max())
     return values
-
-
-def _grain(engine: ProviderEngine, card: KeptCard) -> Sequence[str]:
-    """Return what each characteristic is called in reasons."""
-    grain = engine.policy.reason_grain
-    if grain == "feature":
-        return card.labels
-    if grain == "party":
-        return [engine.party] * len(card.labels)
-    groups = engine.policy.feature_groups
-    return [groups.get(name, _OTHER_GROUP) for name in card.names]
 
 
 def own_table(engine: ProviderEngine, model_id: str) -> pd.DataFrame:

@@ -6,11 +6,12 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import numpy as np
 
 from fedcredit.errors import FedCreditError, InputError
+from fedcredit.governance.catalog import Catalog
 from fedcredit.models.alignment import AlignedOrder, AlignJob, LocalTable, MatchInfo
 from fedcredit.models.backend import Backend, InProcessBackend, Role
 from fedcredit.models.columns import to_pandas
@@ -24,6 +25,11 @@ from fedcredit.protocols.align_many import align_platform
 from fedcredit.protocols.progress import Progress, ignore
 from fedcredit.uscc import IdReport
 from fedcredit.wire import KindCount, Peers, Transcript
+
+if TYPE_CHECKING:
+    from fedcredit.governance.budgets import BudgetRules
+    from fedcredit.models.scoring.served import ServedModel
+    from fedcredit.models.scoring.simulation import SimulatedService
 
 __all__ = ["Federation", "simulate"]
 
@@ -266,6 +272,106 @@ class Federation:
 
         return self.run(role, providers=names, job=f"align-{frame_id}", phase="align")
 
+    # --------------------------------------------------------------- models in service
+
+    def deploy(
+        self,
+        model: Any,
+        target: str,
+        *,
+        purposes: Sequence[str] = ("credit_granting",),
+        bands: Mapping[str, float] | None = None,
+        fallback: str = "",
+        own_features: Sequence[str] = (),
+    ) -> ServedModel:
+        """Serve a fitted model to institutions, under a name and a version.
+
+        Every provider of the model holds its part to its catalog and keeps it; see
+        :mod:`fedcredit.models.scoring.deploy`.
+
+        Parameters
+        ----------
+        model : VerticalScorecard, VerticalLogisticRegression or boosted trees
+            Fitted or loaded.
+        target : str
+            ``name@version``, for instance ``"sme-card@1"``. It never changes its meaning.
+        purposes : sequence of str
+            What it is served for; see :data:`fedcredit.governance.question.PURPOSES`.
+        bands : mapping of str to float, optional
+            Lowest score of each band, ascending.
+        fallback : str
+            A served model to use instead, flagged in the result, while a provider is away.
+        own_features : sequence of str
+            The platform's own characteristics of a scorecard whose values the institution
+            supplies, encrypted.
+
+        Returns
+        -------
+        ServedModel
+
+        Raises
+        ------
+        InputError
+            The name is taken or malformed, or the model cannot be served like that.
+        Refusal
+            A provider's catalog does not open a field of the model for scoring.
+        """
+        from fedcredit.models.scoring.deploy import deploy
+
+        return deploy(
+            self,
+            model,
+            target,
+            purposes=purposes,
+            bands=bands,
+            fallback=fallback,
+            own_features=own_features,
+        )
+
+    def withdraw(self, target: str) -> None:
+        """Stop serving a model, at all parties.
+
+        Raises
+        ------
+        Refusal
+            ``model_unknown``.
+        """
+        from fedcredit.models.scoring.deploy import withdraw
+
+        withdraw(self, target)
+
+    def served(self) -> list[ServedModel]:
+        """Return the headers of the models in service."""
+        from fedcredit.models.scoring.served import served_targets
+
+        return served_targets(self.store)
+
+    def open_service(
+        self, *, budgets: BudgetRules | None = None, clock: Callable[[], float] = time.time
+    ) -> SimulatedService:
+        """Serve institutions in a simulation; with real nodes every party runs its own process.
+
+        Parameters
+        ----------
+        budgets : BudgetRules, optional
+            Of every party.
+        clock : callable, optional
+            Gives seconds since the epoch.
+
+        Returns
+        -------
+        SimulatedService
+            Its ``accede(name)`` returns an :class:`fedcredit.Institution`.
+
+        Raises
+        ------
+        InputError
+            The federation has real nodes.
+        """
+        from fedcredit.models.scoring.simulation import SimulatedService
+
+        return SimulatedService(self, budgets=budgets, clock=clock)
+
     def phase_seconds(self) -> dict[str, float]:
         """Return the seconds spent per phase."""
         out: dict[str, float] = {}
@@ -322,6 +428,7 @@ def simulate(
     *,
     platform: Any,
     policy: ProviderPolicy | Mapping[str, ProviderPolicy] | None = None,
+    catalog: Mapping[str, Catalog] | None = None,
     categorical: Mapping[str, Sequence[str]] | None = None,
     threads: int = 2,
     on_progress: Progress = ignore,
@@ -339,6 +446,9 @@ def simulate(
         By default feature names are released, and split points and exact predictors allowed, since
         all tables are the caller's own; see :class:`ProviderPolicy` for what a real provider
         starts from.
+    catalog : mapping of provider to Catalog, optional
+        What each provider's fields may be used for, with its menu of predicates; by default
+        everything but verification, of which the menu would be missing.
     categorical : mapping of party to columns, optional
         Columns to treat as categories whatever their type; the platform's under ``"platform"``.
     threads : int
@@ -365,6 +475,7 @@ def simulate(
     >>> fed.align(on="uscc")  # doctest: +SKIP
     """
     named = {*(policy if isinstance(policy, Mapping) else ()), *(categorical or {})}
+    named |= set(catalog or {})
     _require_known(named - {_PLATFORM}, tuple(providers), step="simulate")
     engines = {}
     for name, table in providers.items():
@@ -375,9 +486,11 @@ def simulate(
                 fix="name the provider's keyword like that",
             )
         chosen = policy.get(name) if isinstance(policy, Mapping) else policy
+        frame = to_pandas(table, party=name)
         engines[name] = ProviderEngine(
             name,
-            table,
+            frame,
+            catalog=(catalog or {}).get(name) or Catalog.open_for(frame, provider=name),
             policy=chosen or OWN_TABLES,
             categorical=(categorical or {}).get(name, ()),
             threads=threads,

@@ -123,7 +123,9 @@ class Trust:
                 fix="point [tls] ca at the CA's certificate, not at a party's",
             )
 
-    def verify_signing(self, party: str, der: bytes) -> Ed25519PublicKey:
+    def verify_signing(
+        self, party: str, der: bytes, *, now: datetime | None = None
+    ) -> Ed25519PublicKey:
         """Check a peer's signing certificate and return its key.
 
         Parameters
@@ -131,6 +133,8 @@ class Trust:
         party : str
             Who presents it.
         der : bytes
+        now : datetime, optional
+            When it must have been valid; now by default.
 
         Raises
         ------
@@ -144,7 +148,7 @@ class Trust:
             raise AuthenticationError(
                 "a signing certificate cannot be read.", party=party, step="open a session"
             ) from None
-        problem = self.problem(certificate, party, signing=True)
+        problem = self.problem(certificate, party, signing=True, now=now)
         if problem is not None or not isinstance(key, Ed25519PublicKey):
             reason, fix = problem or ("holds no Ed25519 key", "issue an Ed25519 certificate")
             raise AuthenticationError(

@@ -12,6 +12,7 @@ A channel is used by one driver thread; frames come in from the link's reader th
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -79,11 +80,13 @@ class PeerKey:
 
     ``key`` is None for a peer that introduces itself with its first message. ``serving`` peers
     (providers) have one process at a time: another boot means that this one is gone.
+    ``certificate`` (DER) is what the key was taken from.
     """
 
     boot: bytes
     key: Ed25519PublicKey | None
     serving: bool
+    certificate: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -271,7 +274,7 @@ class Channel:
         waiting_for : str, optional
             Named when nothing comes.
         timeout : float, optional
-            Seconds; ``timeouts.idle`` by default.
+            Seconds; ``timeouts.idle`` by default; infinite to wait for as long as all are there.
 
         Raises
         ------
@@ -300,7 +303,8 @@ class Channel:
                     step="wait for a message",
                     fix="see that party's log; raise [session] idle_timeout if its work takes long",
                 )
-            self._changed.wait(min(deadline, self._absence_deadline(now)) - now)
+            until = min(deadline, self._absence_deadline(now))
+            self._changed.wait(min(until - now, threading.TIMEOUT_MAX))
 
     def _absence_deadline(self, now: float) -> float:
         """Return when waiting for whoever is away ends, or raise if that is past."""
@@ -324,6 +328,16 @@ class Channel:
                     fix=f"start {name} again, then repeat the call",
                 )
         return nearest
+
+    @property
+    def failure(self) -> FedCreditError | None:
+        """What has ended the session, if something has."""
+        return self._failure
+
+    def peek(self) -> Received | None:
+        """Return the next message without taking it, if it is there already."""
+        with self._sessions.lock:
+            return self._inbox[0] if self._inbox else None
 
     def fail(self, error: FedCreditError) -> None:
         """End the session for its driver with ``error``; the first one counts."""

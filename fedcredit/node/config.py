@@ -1,16 +1,17 @@
 """A party's TOML file as frozen dataclasses.
 
-One shape serves the platform and the providers::
+One shape serves the platform, the providers and the institutions::
 
     party = "tax"
-    role = "provider"                      # or "platform"
+    role = "provider"                      # or "platform", "institution"
 
     [hub]
     uri = "grpc+tls://platform.example:8815"
     name = "platform"                      # whose certificate the hub must show
     # platform only:
     # listen = "grpc+tls://0.0.0.0:8815"
-    # parties = ["tax", "social_security"] # who is admitted besides the platform
+    # parties = ["tax", "social_security"] # the providers; admitted besides the platform and
+    #                                      # the institutions in [service]
 
     [tls]
     certificate = "tls.pem"                # paths are relative to this file
@@ -21,17 +22,33 @@ One shape serves the platform and the providers::
     certificate = "signing.pem"
     key = "signing.key"
 
-    [data]
+    [data]                                 # an institution needs none
     path = "tax.parquet"                   # .parquet, .csv, .arrow, .feather
+    # url = "postgresql://reader@db/tax"   # instead of a file; see node.database_source
     id_column = "uscc"
     id_kind = "uscc"                       # or "text"
     # features = ["annual_paid"]           # default: every column but the id and the label
     # categorical = ["industry"]
     # label = "default"                    # platform only
 
+    [catalog]                              # provider; the platform may have one for its own fields
+    path = "catalog.toml"                  # what every column may be used for
+
     [policy]                               # provider only
-    coordinators = ["platform"]            # who may open sessions
+    coordinators = ["platform"]            # who may open sessions for jobs
     min_intersection = 50
+
+    [service]                              # provider and platform
+    institutions = ["bank"]                # who may ask for scores and answers
+    # as_of = 2026-10-31                   # the date of the data
+    # max_sessions = 32                    # of institutions, at a time
+
+    [budgets]                              # provider and platform
+    # questions_per_day = 20000            # of each institution; see governance.budgets
+
+    [governance]
+    # database = "postgresql+psycopg://fedcredit@db.example/tax"
+    #                                      # default: a file in [storage] directory
 
     [storage]
     directory = "state"
@@ -41,19 +58,22 @@ Unknown keys are refused, so that a misspelt limit is noticed.
 
 from __future__ import annotations
 
-import dataclasses
-import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any
 
 from fedcredit.errors import ConfigError
+from fedcredit.governance.section import Section, read_toml
 from fedcredit.node.certs import Credentials, TlsMaterial, load_signing, load_tls
 from fedcredit.node.connection import check_uri
-from fedcredit.node.section import READ_STEP, Section
+from fedcredit.node.database_source import DatabaseSource, take_database
+from fedcredit.node.fields import read_fields
 
 if TYPE_CHECKING:
+    from fedcredit.governance.budgets import BudgetRules
+    from fedcredit.governance.catalog import Catalog
     from fedcredit.models.policy import ProviderPolicy
 
 __all__ = [
@@ -62,10 +82,15 @@ __all__ = [
     "HubConfig",
     "LoggingConfig",
     "NodeConfig",
+    "ServiceConfig",
     "SessionConfig",
     "load_config",
 ]
 
+#: The governance database's default name in a party's storage directory.
+_DATABASE = "governance.db"
+#: How long an institution waits by default (seconds).
+_ASKING = {"idle_timeout": 300.0, "absence_timeout": 10.0}
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
@@ -83,7 +108,7 @@ class HubConfig:
         Address on which ``fedcredit hub start`` listens; by default every address of the
         machine, on the port of ``uri``.
     parties : tuple of str
-        The providers (and other parties) that the hub admits besides the platform.
+        The providers, which the hub admits besides the platform and the institutions.
     """
 
     uri: str
@@ -102,19 +127,22 @@ class CertificatePaths:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """A party's table."""
+    """A party's table, in a file (``path``) or in a database."""
 
-    path: Path
+    path: Path | None
     id_column: str
     id_kind: str
     features: tuple[str, ...] | None
     categorical: tuple[str, ...]
     label: str | None
+    database: DatabaseSource | None = None
 
 
 @dataclass(frozen=True)
 class SessionConfig:
     """Timeouts (seconds) and limits of sessions.
+
+    An institution's timeouts are 300 and 10 seconds by default: somebody waits for its answer.
 
     Attributes
     ----------
@@ -123,7 +151,7 @@ class SessionConfig:
     absence_timeout : float
         A session ends when a peer, or the hub, stays away for this long.
     max_sessions : int
-        Sessions that a provider serves at a time.
+        Jobs that a provider serves at a time.
     max_attempts : int
         How often a coordinator opens a session whose provider was lost.
     """
@@ -132,6 +160,26 @@ class SessionConfig:
     absence_timeout: float = 120.0
     max_sessions: int = 8
     max_attempts: int = 5
+
+
+@dataclass(frozen=True)
+class ServiceConfig:
+    """Whom a party answers.
+
+    Attributes
+    ----------
+    institutions : tuple of str
+        Parties that may open sessions of the service; at the platform, the hub admits them. It is
+        a right of its own: coordinators of jobs do not have it, and institutions may not run jobs.
+    as_of : date or None
+        The date of the data that answers rest on.
+    max_sessions : int
+        Sessions of institutions at a time.
+    """
+
+    institutions: tuple[str, ...] = ()
+    as_of: date | None = None
+    max_sessions: int = 32
 
 
 @dataclass(frozen=True)
@@ -157,15 +205,22 @@ class NodeConfig:
     ca : Path
     data : DataConfig or None
     coordinators : tuple of str
-        Parties that may open sessions with this provider.
+        Parties that may open sessions for jobs with this provider.
     policy_values : mapping
         The rest of ``[policy]``; see :meth:`policy`.
+    service : ServiceConfig
+    budget_values : mapping
+        ``[budgets]``; see :meth:`budgets`.
+    database : str
+        URL of the governance database.
     storage : Path
         The party's private directory.
     session : SessionConfig
     threads : int or None
         Threads for numeric work; None for all cores.
     logging : LoggingConfig
+    catalog_path : Path or None
+        See :meth:`catalog`.
     """
 
     path: Path
@@ -178,10 +233,45 @@ class NodeConfig:
     data: DataConfig | None
     coordinators: tuple[str, ...]
     policy_values: Mapping[str, Any]
+    service: ServiceConfig
+    budget_values: Mapping[str, Any]
+    database: str = field(repr=False)  # may hold a password
     storage: Path
     session: SessionConfig
     threads: int | None
     logging: LoggingConfig
+    catalog_path: Path | None = None
+
+    def catalog(self) -> Catalog:
+        """Read the party's field catalog.
+
+        Raises
+        ------
+        ConfigError
+            ``[catalog]`` names none, or it cannot be used, is another party's, or aligns on
+            another column than ``[data] id_column``.
+        """
+        from fedcredit.governance.catalog import Catalog
+
+        if self.catalog_path is None:
+            raise ConfigError(
+                f"{self.path} names no field catalog, so no column may be used.",
+                party=self.party,
+                step="catalog",
+                fix=f"write one with `fedcredit catalog draft --data TABLE --provider {self.party} "
+                '--out catalog.toml`, review it, and add [catalog] path = "catalog.toml"',
+            )
+        catalog = Catalog.load(self.catalog_path)
+        key = catalog.key_field
+        if catalog.provider != self.party:
+            reason, fix = "is the catalog of another party", "correct 'provider' in [catalog]"
+        elif self.data is not None and key is not None and key.name != self.data.id_column:
+            reason, fix = "aligns on another column than [data] id_column", "correct one of them"
+        else:
+            return catalog
+        raise ConfigError(
+            f"{self.catalog_path} {reason}.", party=self.party, step="catalog", fix=fix
+        )
 
     def policy(self) -> ProviderPolicy:
         """Return the provider's limits.
@@ -193,28 +283,19 @@ class NodeConfig:
         """
         from fedcredit.models.policy import ProviderPolicy
 
-        section = Section(self.path, "policy", dict(self.policy_values))
-        values: dict[str, Any] = {}
-        hints = get_type_hints(ProviderPolicy)
-        for field in dataclasses.fields(ProviderPolicy):
-            if field.name not in self.policy_values:
-                section.known(field.name)
-            elif get_origin(hints[field.name]) is Literal:
-                values[field.name] = section.choice(field.name, get_args(hints[field.name]))
-            elif get_origin(hints[field.name]) is Mapping:
-                values[field.name] = section.text_map(field.name)
-            elif isinstance(field.default, bool):
-                values[field.name] = section.flag(field.name, default=field.default)
-            elif isinstance(field.default, int) or field.default is None:
-                values[field.name] = section.integer(field.name, minimum=0)
-            elif isinstance(field.default, tuple):
-                values[field.name] = section.texts(field.name)
-            elif isinstance(field.default, float):
-                values[field.name] = section.number(field.name, minimum=0.0)
-            else:
-                values[field.name] = section.text(field.name)
-        section.finish()
-        return ProviderPolicy(**values)
+        return read_fields(Section(self.path, "policy", self.policy_values), ProviderPolicy)
+
+    def budgets(self) -> BudgetRules:
+        """Return the limits of every institution at this party.
+
+        Raises
+        ------
+        ConfigError
+            ``[budgets]`` holds an unknown key, or a value of the wrong type or out of range.
+        """
+        from fedcredit.governance.budgets import BudgetRules
+
+        return read_fields(Section(self.path, "budgets", self.budget_values), BudgetRules)
 
     def load_tls(self) -> TlsMaterial:
         """Load and check the TLS files (ConfigError)."""
@@ -249,17 +330,7 @@ def load_config(path: str | Path) -> NodeConfig:
     ConfigError
         The file is missing, is no TOML, or lacks, misspells or mistypes a key.
     """
-    file = Path(path).expanduser().resolve()
-    try:
-        values = tomllib.loads(file.read_text("utf-8"))
-    except OSError as error:
-        raise ConfigError(
-            f"{file} cannot be read ({error.strerror}).",
-            step=READ_STEP,
-            fix="give the path of a configuration file; `fedcredit init` writes one",
-        ) from None
-    except ValueError as error:
-        raise ConfigError(f"{file} is no TOML ({error}).", step=READ_STEP) from None
+    file, values = read_toml(path, what="configuration file", writer="fedcredit init")
     try:
         return _node(file, values)
     except ConfigError as error:
@@ -271,7 +342,7 @@ def load_config(path: str | Path) -> NodeConfig:
 def _node(file: Path, values: dict[str, Any]) -> NodeConfig:
     top = Section(file, "", values)
     party = top.party("party")
-    role = top.choice("role", ("platform", "provider"))
+    role = top.choice("role", ("platform", "provider", "institution"))
     hub = _hub(top.table("hub"), party, role)
     tls = top.table("tls")
     tls_paths, ca = CertificatePaths(tls.path("certificate"), tls.path("key")), tls.path("ca")
@@ -284,11 +355,24 @@ def _node(file: Path, values: dict[str, Any]) -> NodeConfig:
     coordinators = policy.parties("coordinators")
     if role == "provider" and not coordinators:
         policy.fail("names no coordinators", 'add coordinators = ["platform"]')
-    if role == "platform" and (coordinators or policy.rest()):
+    policy_values = policy.rest()
+    if role != "provider" and (coordinators or policy_values):
         policy.fail("belongs into a provider's file", "remove it")
+    if role == "institution":
+        for name in ("service", "budgets"):
+            if top.present(name):
+                top.table(name).fail("belongs into the files of those who serve", "remove it")
+    service = _service(top.table("service", required=False), party)
+    budget_values = top.table("budgets", required=False).rest()
+    catalog = top.table("catalog", required=False)
+    catalog_path = catalog.path("path") if catalog.present("path") else None
+    catalog.finish()
+    if role == "institution" and catalog_path is not None:
+        catalog.fail("belongs into the file of a party with data", "remove it")
     storage = top.table("storage")
     directory = storage.path("directory")
     storage.finish()
+    database = _database(top.table("governance", required=False), directory)
     compute = top.table("compute", required=False)
     threads = compute.integer("threads", minimum=1) if compute.present("threads") else None
     compute.finish()
@@ -302,15 +386,19 @@ def _node(file: Path, values: dict[str, Any]) -> NodeConfig:
         ca,
         data,
         coordinators,
-        policy.rest(),
+        policy_values,
+        service,
+        budget_values,
+        database,
         directory,
-        _session(top.table("session", required=False)),
+        _session(top.table("session", required=False), role),
         threads,
         _logging(top.table("logging", required=False)),
+        catalog_path,
     )
     top.finish()
-    if role == "provider":
-        node.policy()
+    node.policy()
+    node.budgets()
     return node
 
 
@@ -326,7 +414,7 @@ def _hub(section: Section, party: str, role: str) -> HubConfig:
                 check_uri(value)
             except ConfigError:
                 section.fail(f"{key!r} must look like grpc+tls://host:port")
-    if role == "provider" and (listen or parties):
+    if role != "platform" and (listen or parties):
         section.fail("'listen' and 'parties' belong into the platform's file", "remove them")
     if role == "platform" and (not parties or party in parties):
         section.fail("'parties' must name the providers that the hub admits")
@@ -335,16 +423,18 @@ def _hub(section: Section, party: str, role: str) -> HubConfig:
 
 def _data(section: Section, role: str) -> DataConfig:
     features = section.texts("features") if section.present("features") else None
+    database = take_database(section)
     data = DataConfig(
-        section.path("path"),
+        section.path("path") if database is None else None,
         section.text("id_column"),
         section.choice("id_kind", ("uscc", "text"), "uscc"),
         features,
         section.texts("categorical"),
         section.maybe_text("label"),
+        database,
     )
     section.finish()
-    if role == "provider" and data.label is not None:
+    if role != "platform" and data.label is not None:
         section.fail("'label' belongs into the platform's file", "remove it")
     if features is not None and not features:
         section.fail("'features' is empty", "name a feature, or leave the key out to use all")
@@ -354,8 +444,26 @@ def _data(section: Section, role: str) -> DataConfig:
     return data
 
 
-def _session(section: Section) -> SessionConfig:
-    values: dict[str, Any] = {}
+def _service(section: Section, party: str) -> ServiceConfig:
+    values: dict[str, Any] = {"institutions": section.parties("institutions")}
+    if party in values["institutions"]:
+        section.fail("'institutions' names the party itself", "remove it there")
+    if section.present("as_of"):
+        values["as_of"] = section.date("as_of")
+    if section.present("max_sessions"):
+        values["max_sessions"] = section.integer("max_sessions", minimum=1)
+    section.finish()
+    return ServiceConfig(**values)
+
+
+def _database(section: Section, directory: Path) -> str:
+    url = section.maybe_text("database") or f"sqlite:///{directory / _DATABASE}"
+    section.finish()
+    return url
+
+
+def _session(section: Section, role: str) -> SessionConfig:
+    values: dict[str, Any] = dict(_ASKING) if role == "institution" else {}
     for key in ("idle_timeout", "absence_timeout"):
         if section.present(key):
             values[key] = section.number(key, minimum=0.1)

@@ -1,4 +1,4 @@
-"""A federation over real nodes, as a platform's configuration file says."""
+"""A federation over real nodes, as the configuration file of a platform or institution says."""
 
 from __future__ import annotations
 
@@ -7,26 +7,28 @@ from pathlib import Path
 
 from fedcredit.errors import ConfigError
 from fedcredit.models.federation import Federation
+from fedcredit.models.scoring.institution import Institution
 from fedcredit.node.config import NodeConfig, load_config
+from fedcredit.node.conversation import connect_institution
 from fedcredit.node.remote import Event, RemoteBackend
 from fedcredit.node.storage import DirectoryStore
 from fedcredit.node.tables import read_data
 
-__all__ = ["connect", "open_federation"]
+__all__ = ["connect", "institution_of", "open_federation"]
 
 
-def connect(config: str | Path) -> Federation:
-    """Connect to real nodes as a platform's configuration file says.
+def connect(config: str | Path) -> Federation | Institution:
+    """Connect to real nodes as a configuration file says.
 
     Parameters
     ----------
     config : str or Path
-        The platform's TOML file.
+        The TOML file of the platform or of an institution.
 
     Returns
     -------
-    Federation
-        Close it, or use it as a context manager, when done.
+    Federation or Institution
+        By the file's ``role``. Close it, or use it as a context manager, when done.
 
     Raises
     ------
@@ -35,7 +37,19 @@ def connect(config: str | Path) -> Federation:
     InputError
         The table cannot be used.
     """
-    return open_federation(load_config(config))
+    settings = load_config(config)
+    return institution_of(settings) if settings.role == "institution" else open_federation(settings)
+
+
+def institution_of(config: NodeConfig) -> Institution:
+    """Connect as an institution's configuration says.
+
+    Raises
+    ------
+    ConfigError
+        It is another role's configuration, or a certificate cannot be used.
+    """
+    return Institution(connect_institution(config))
 
 
 def open_federation(
@@ -57,13 +71,13 @@ def open_federation(
     Raises
     ------
     ConfigError
-        The configuration is a provider's, names no data, or a certificate cannot be used.
+        The configuration is another role's, names no data, or a certificate cannot be used.
     InputError
         The table cannot be used.
     """
     if config.role != "platform":
         raise ConfigError(
-            f"{config.path.name} is the configuration of a provider.",
+            f"{config.path.name} is the configuration of a {config.role}.",
             party=config.party,
             step="connect",
             fix="name the platform's file",

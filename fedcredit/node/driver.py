@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from fedcredit.errors import FedCreditError, PeerProtocolError, ProtocolError
-from fedcredit.node.channel import Channel
-from fedcredit.wire import Abort, Session, Transcript, decode, encode
+from fedcredit.node.channel import Channel, Received
+from fedcredit.wire import Abort, Message, Session, Transcript, decode, encode
 
-__all__ = ["drive"]
+__all__ = ["drive", "open_message", "run_session"]
 
 log = logging.getLogger(__name__)
 R = TypeVar("R")
@@ -51,6 +52,38 @@ def drive(
         What the role raised, a peer's abort, or a peer that stayed away.
     """
     session = Session(role, party=channel.party)
+    try:
+        run_session(channel, session, transcript=transcript, on_message=on_message)
+        return session.result
+    finally:
+        channel.close()
+
+
+def run_session(
+    channel: Channel,
+    session: Session[Any],
+    *,
+    transcript: Transcript | None = None,
+    on_message: Callable[[], None] | None = None,
+) -> None:
+    """Run a session's role to its end; the channel stays open for whoever owns it.
+
+    What a client that may leave asks next is waited for as long as its process is there; every
+    other message for the idle timeout.
+
+    Parameters
+    ----------
+    channel : Channel
+    session : Session
+    transcript, on_message
+        As for :func:`drive`.
+
+    Raises
+    ------
+    FedCreditError
+        What the role raised, a peer's abort, or a peer that stayed away. The peers have been
+        told, and nothing more can be done with the channel than to close it.
+    """
     culprit: str | None = None
 
     def count(sender: str, recipient: str, message: Any, body: Any) -> None:
@@ -68,14 +101,10 @@ def drive(
                 channel.send(recipient, message.kind, body)
                 count(channel.party, recipient, message, body)
             if session.done:
-                return session.result
-            received = channel.receive(session.waiting_for)
-            try:
-                message = decode(received.body)
-                if message.kind != received.kind:
-                    raise PeerProtocolError(found=message.kind, expected=received.kind)
-            except PeerProtocolError as error:
-                raise error.at(party=received.sender, step=f"receive {received.kind}") from None
+                return
+            peer = session.waiting_for
+            received = channel.receive(peer, math.inf if peer in session.may_leave else None)
+            message = open_message(received)
             count(received.sender, channel.party, message, received.body)
             if isinstance(message, Abort):
                 culprit = received.sender
@@ -85,8 +114,23 @@ def drive(
             session.close()
         _abort(channel, error, culprit)
         raise
-    finally:
-        channel.close()
+
+
+def open_message(received: Received) -> Message:
+    """Decode what a channel received.
+
+    Raises
+    ------
+    PeerProtocolError
+        It is no message, or of another kind than its signed header says.
+    """
+    try:
+        message = decode(received.body)
+        if message.kind != received.kind:
+            raise PeerProtocolError(found=message.kind, expected=received.kind)
+    except PeerProtocolError as error:
+        raise error.at(party=received.sender, step=f"receive {received.kind}") from None
+    return message
 
 
 def _abort(channel: Channel, error: BaseException, but: str | None) -> None:

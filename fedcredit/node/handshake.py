@@ -3,29 +3,31 @@
 ::
 
     coordinator C                          every participant P_i
-      | -- Propose(job, P.., nonce_C, cert_C) ->|   checks cert_C, and whether C may coordinate
+      | -- Propose(job, P.., nonce_C, cert_C) ->|   checks cert_C, and whether C may open this
       |<- Accept(nonce_i, cert_i) ------------- |   or Decline
       | -- Opened(all nonces, certs, boots) --> |   finds its own nonce, checks every certificate
       |<- Ready(session) ---------------------- |   listens in the new session
       | -- Begin(session) --------------------> |   all are ready: the role starts
 
     session = SHA-256("fedcredit/session/1" | job | C | P_1.. | nonce_C | nonce_1..)
+              (of an institution: "fedcredit/service/1")
 
 with every part preceded by its length. Each party contributed a fresh nonce, so nobody can be
 drawn into an earlier session or one whose members differ from what it was shown; all later
 envelopes are signed over the identifier. The five messages travel as signed envelopes themselves,
 in a session named after the proposal: SHA-256("fedcredit/proposal/1" | C | nonce_C).
 
+A session is a job of a coordinator, or the service that an institution asks for; which one the
+proposal says, and the identifier binds.
+
 What each learns: the job's name, the members' names and certificates, and random numbers.
 """
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TypeVar
 
 import pyarrow as pa
@@ -43,22 +45,19 @@ from fedcredit.errors import (
 from fedcredit.node.channel import Channel, PeerKey
 from fedcredit.node.frames import Frame, piece_body
 from fedcredit.node.link import Link
-from fedcredit.node.sessions import PROPOSAL_KIND
+from fedcredit.node.opening import (
+    Accept,
+    Begin,
+    Decline,
+    Opened,
+    Propose,
+    Ready,
+    proposal_id,
+    session_id,
+)
 from fedcredit.wire import Abort, Envelope, Message, decode, encode
 
-__all__ = [
-    "Accept",
-    "Begin",
-    "Decline",
-    "Opened",
-    "Propose",
-    "Ready",
-    "answer_proposal",
-    "decline",
-    "open_session",
-    "read_proposal",
-    "session_id",
-]
+__all__ = ["answer_proposal", "decline", "open_session", "read_proposal"]
 
 NONCE_BYTES = 32
 MAX_PARTICIPANTS = 64
@@ -67,111 +66,12 @@ _STEP = "open a session"
 M = TypeVar("M", bound=Message)
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class Propose(
-    Message,
-    kind=PROPOSAL_KIND,
-    version=1,
-    max_bytes=32 << 10,
-    reveals="the job's name and the members of the session",
-):
-    """Coordinator to each participant: who shall take part in what."""
-
-    job: str
-    coordinator: str
-    participants: tuple[str, ...]
-    nonce: bytes
-    certificate: bytes
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Accept(
-    Message, kind="session.accept", version=1, max_bytes=32 << 10, reveals="a random number"
-):
-    """Participant to coordinator: takes part, with this nonce and signing certificate (DER)."""
-
-    nonce: bytes
-    certificate: bytes
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Decline(
-    Message,
-    kind="session.decline",
-    version=1,
-    max_bytes=32 << 10,
-    reveals="why a participant does not take part",
-):
-    """Participant to coordinator: does not take part; class and text of an error, no data."""
-
-    certificate: bytes
-    code: str
-    reason: str
-    fix: str
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Opened(
-    Message,
-    kind="session.opened",
-    version=1,
-    max_bytes=1 << 20,
-    reveals="the members' certificates and random numbers",
-):
-    """Coordinator to each participant: everybody's nonce, certificate and boot, its own first."""
-
-    nonces: tuple[bytes, ...]
-    certificates: tuple[bytes, ...]
-    boots: tuple[bytes, ...]
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Ready(Message, kind="session.ready", version=1, max_bytes=4 << 10, reveals="nothing more"):
-    """Participant to coordinator: listens in this session."""
-
-    session: bytes
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Begin(Message, kind="session.begin", version=1, max_bytes=4 << 10, reveals="nothing more"):
-    """Coordinator to each participant: everybody is ready."""
-
-    session: bytes
-
-
-def _digest(*parts: bytes) -> bytes:
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(len(part).to_bytes(4, "big"))
-        digest.update(part)
-    return digest.digest()
-
-
-def _proposal_id(coordinator: str, nonce: bytes) -> bytes:
-    return _digest(b"fedcredit/proposal/1", coordinator.encode(), nonce)
-
-
-def session_id(
-    job: str, coordinator: str, participants: Sequence[str], nonces: Sequence[bytes]
-) -> bytes:
-    """Return a session's identifier (32 bytes).
-
-    Parameters
-    ----------
-    job, coordinator : str
-    participants : sequence of str
-    nonces : sequence of bytes
-        The coordinator's, then the participants' in their order; 32 bytes each.
-    """
-    names = [name.encode() for name in (job, coordinator, *participants)]
-    count = len(participants).to_bytes(4, "big")
-    return _digest(b"fedcredit/session/1", count, *names, *nonces)
-
-
 # --- coordinator ---------------------------------------------------------------------------------
 
 
-def open_session(link: Link, job: str, participants: Mapping[str, bytes]) -> Channel:
+def open_session(
+    link: Link, job: str, participants: Mapping[str, bytes], *, service: bool = False
+) -> Channel:
     """Open a session with participants (coordinator).
 
     Parameters
@@ -181,6 +81,8 @@ def open_session(link: Link, job: str, participants: Mapping[str, bytes]) -> Cha
         Shown to the participants; at most 200 characters, no data.
     participants : mapping of party name to boot
         In the session's order; from :meth:`Link.wait_for`.
+    service : bool
+        Whether this party is an institution that asks to be served.
 
     Returns
     -------
@@ -210,20 +112,25 @@ def open_session(link: Link, job: str, participants: Mapping[str, bytes]) -> Cha
         return key
 
     setup = link.sessions.open(
-        _proposal_id(link.party, nonce),
+        proposal_id(link.party, nonce),
         {name: PeerKey(boot, None, serving=True) for name, boot in participants.items()},
         introduce=introduce,
     )
     try:
-        proposal = Propose(job[:MAX_JOB], link.party, names, nonce, credentials.certificate)
+        proposal = Propose(
+            job[:MAX_JOB], service, link.party, names, nonce, credentials.certificate
+        )
         _broadcast(setup, proposal)
         accepted = _gather(setup, names, Accept)
         nonces = (nonce, *(accepted[name].nonce for name in names))
         _check_nonces(nonces)
-        session = session_id(proposal.job, link.party, names, nonces)
+        session = session_id(proposal.job, link.party, names, nonces, service=service)
         channel = link.sessions.open(
             session,
-            {name: PeerKey(boot, keys[name], serving=True) for name, boot in participants.items()},
+            {
+                name: PeerKey(boot, keys[name], serving=True, certificate=certificates[name])
+                for name, boot in participants.items()
+            },
         )
         try:
             _broadcast(
@@ -350,12 +257,17 @@ def read_proposal(link: Link, frame: Frame, batch: pa.RecordBatch) -> tuple[Chan
         or len(set(members)) != len(members)
         or len(members) > MAX_PARTICIPANTS
         or len(message.job) > MAX_JOB
-        or frame.session != _proposal_id(message.coordinator, message.nonce)
+        or frame.session != proposal_id(message.coordinator, message.nonce)
     ):
         raise PeerProtocolError("a proposal is malformed.", party=frame.sender)
     key = link.credentials.trust.verify_signing(frame.sender, message.certificate)
     setup = link.sessions.open(
-        frame.session, {frame.sender: PeerKey(frame.sender_boot, key, serving=False)}
+        frame.session,
+        {
+            frame.sender: PeerKey(
+                frame.sender_boot, key, serving=False, certificate=message.certificate
+            )
+        },
     )
     try:
         setup.on_piece(frame, batch)
@@ -402,12 +314,14 @@ def answer_proposal(link: Link, setup: Channel, proposal: Propose) -> Channel:
         deadline = time.monotonic() + setup.timeouts.handshake
         _, opened = _receive(setup, coordinator, Opened, deadline)
         _check_opened(link, proposal, opened, nonce)
-        session = session_id(proposal.job, coordinator, names, opened.nonces)
+        session = session_id(
+            proposal.job, coordinator, names, opened.nonces, service=proposal.service
+        )
         peers = {coordinator: setup.peers[coordinator]}
         for name, der, boot in zip(names, opened.certificates[1:], opened.boots[1:], strict=True):
             if name != link.party:
                 key = credentials.trust.verify_signing(name, der)
-                peers[name] = PeerKey(boot, key, serving=True)
+                peers[name] = PeerKey(boot, key, serving=True, certificate=der)
         channel = link.sessions.open(session, peers)
         ready = Ready(session)
         setup.send(coordinator, ready.kind, encode(ready))

@@ -211,7 +211,8 @@ class Link:
                         f"not connected to the hub: {', '.join(missing)}.",
                         party=missing[0],
                         step="open a session",
-                        fix="start `fedcredit party start` there, then repeat the call",
+                        fix="start `fedcredit party start` there (`fedcredit serve` at the "
+                        "platform), then repeat the call",
                     )
                 self._state.wait(min(left, start + _LEAVING_SECONDS - now) if lost else left)
 
@@ -226,6 +227,11 @@ class Link:
             step="connect to the hub",
             fix="check that the hub runs",
         )
+
+    def serving(self) -> tuple[str, ...]:
+        """Return the parties that are connected and serve, by name; none while the hub is away."""
+        with self._lock:
+            return tuple(sorted(self.sessions.presence.serving()))
 
     def is_present(self, party: str, boot: bytes) -> bool:
         """Whether a peer's process is connected, or the hub is away and nobody can tell."""
@@ -254,7 +260,7 @@ class Link:
                     "another process of this party serves at the hub now.",
                     party=self.party,
                     step="serve",
-                    fix="run one `fedcredit party start` per party",
+                    fix="run one serving process per party",
                 )
             )
         connection = self._connection

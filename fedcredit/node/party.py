@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -27,15 +27,18 @@ from fedcredit.errors import (
 from fedcredit.node.certs import Credentials, TlsMaterial
 from fedcredit.node.channel import Channel, Timeouts
 from fedcredit.node.connection import Backoff
-from fedcredit.node.driver import drive
+from fedcredit.node.driver import drive, run_session
 from fedcredit.node.frames import Frame
-from fedcredit.node.handshake import Propose, answer_proposal, decline, read_proposal
+from fedcredit.node.handshake import answer_proposal, decline, read_proposal
 from fedcredit.node.link import Link
+from fedcredit.node.opening import Propose
 from fedcredit.node.pki import write_private
-from fedcredit.wire import Peers, Transcript
+from fedcredit.wire import Peers, Session, Transcript
 
 if TYPE_CHECKING:
-    from fedcredit.models.backend import Server
+    from collections.abc import Coroutine
+
+    from fedcredit.models.backend import Server, ServiceServer
     from fedcredit.node.config import NodeConfig
 
 __all__ = ["STATUS_FILE", "Job", "PartyNode"]
@@ -51,6 +54,7 @@ _KEPT_JOBS = 50
 class Job:
     """One session as the party's status shows it.
 
+    ``coordinator`` is who opened it; ``service`` tells an institution's session from a job.
     ``state`` is ``opening``, ``running``, ``done`` or ``failed``; times are seconds since the
     epoch; ``outcome`` is what the engine returned, or the error's class.
     """
@@ -64,6 +68,7 @@ class Job:
     ended: float | None = None
     bytes: int = 0
     outcome: str = ""
+    service: bool = False
 
 
 class PartyNode:
@@ -74,13 +79,15 @@ class PartyNode:
     credentials : Credentials
     tls : TlsMaterial
     uri : str
-    engine : Server
-        Its ``serve(peers, coordinator)`` makes the role of one session; called in the session's
-        thread, several at a time up to ``max_sessions``.
-    coordinators : sequence of str
-        Who may open sessions.
+    engine : Server or ServiceServer
+        Its ``serve(peers, coordinator)`` makes the role of one job, its
+        ``serve_institution(peers, institution)`` that of one institution's session; called in
+        the session's thread, several at a time.
+    coordinators, institutions : sequence of str
+        Who may open sessions for jobs; for the service. One right does not include the other.
     hub_name : str
-    max_sessions : int
+    max_sessions, max_service_sessions : int
+        Jobs, and sessions of institutions, at a time; neither can take the other's places.
     timeouts : Timeouts
     backoff : Backoff
     status_file : Path, optional
@@ -94,19 +101,21 @@ class PartyNode:
         credentials: Credentials,
         tls: TlsMaterial,
         uri: str,
-        engine: Server,
+        engine: Server | ServiceServer,
         *,
-        coordinators: Sequence[str],
+        coordinators: Sequence[str] = (),
+        institutions: Sequence[str] = (),
         hub_name: str = "platform",
         max_sessions: int = 8,
+        max_service_sessions: int = 32,
         timeouts: Timeouts | None = None,
         backoff: Backoff | None = None,
         status_file: Path | None = None,
         on_event: Callable[[str, str], None] | None = None,
     ) -> None:
-        self._engine = engine
-        self._coordinators = frozenset(coordinators)
-        self._max_sessions = max_sessions
+        self._engine: Any = engine
+        self._admitted = {False: frozenset(coordinators), True: frozenset(institutions)}
+        self._limits = {False: max_sessions, True: max_service_sessions}
         self._status_file = status_file
         self._status_lock = threading.Lock()
         self._lock = threading.Lock()
@@ -129,11 +138,11 @@ class PartyNode:
     def from_config(
         cls,
         config: NodeConfig,
-        engine: Server,
+        engine: Server | ServiceServer,
         *,
         on_event: Callable[[str, str], None] | None = None,
     ) -> PartyNode:
-        """Make the node that a provider's configuration describes.
+        """Make the node that a provider's or the platform's configuration describes.
 
         Raises
         ------
@@ -147,8 +156,10 @@ class PartyNode:
             config.hub.uri,
             engine,
             coordinators=config.coordinators,
+            institutions=config.service.institutions,
             hub_name=config.hub.name,
             max_sessions=session.max_sessions,
+            max_service_sessions=config.service.max_sessions,
             timeouts=Timeouts(session.idle_timeout, session.absence_timeout),
             status_file=config.storage / STATUS_FILE,
             on_event=on_event,
@@ -219,7 +230,12 @@ class PartyNode:
             return
         members = (proposal.coordinator, *proposal.participants)
         job = Job(
-            setup.session.hex()[:12], proposal.job, proposal.coordinator, members, time.time()
+            setup.session.hex()[:12],
+            proposal.job,
+            proposal.coordinator,
+            members,
+            time.time(),
+            service=proposal.service,
         )
         with self._lock:
             self._jobs = [*self._jobs[-_KEPT_JOBS:], job]
@@ -230,11 +246,16 @@ class PartyNode:
 
     def _refusal(self, proposal: Propose) -> FedCreditError | None:
         party = self.link.party
-        if proposal.coordinator not in self._coordinators:
+        if proposal.coordinator not in self._admitted[proposal.service]:
+            what, where = (
+                ("use the service of", "[service] institutions")
+                if proposal.service
+                else ("open sessions with", "[policy] coordinators")
+            )
             return PolicyError(
-                f"{proposal.coordinator} may not open sessions with {party}.",
+                f"{proposal.coordinator} may not {what} {party}.",
                 party=party,
-                fix=f"have {party} add it to [policy] coordinators",
+                fix=f"have {party} add it to {where}",
             )
         with self._lock:
             running = list(self._open.values())
@@ -248,11 +269,13 @@ class PartyNode:
                     SessionLost(f"{proposal.coordinator} restarted.", party=proposal.coordinator)
                 )
                 running = [entry for entry in running if entry[1] is not channel]
-        if len(running) >= self._max_sessions:
+        count = sum(job.service == proposal.service for job, _ in running)
+        if count >= self._limits[proposal.service]:
+            table = "service" if proposal.service else "session"
             return PeerUnavailable(
-                f"{party} serves {len(running)} sessions already.",
+                f"{party} serves {count} sessions already.",
                 party=party,
-                fix="wait for one to end, or raise [session] max_sessions there",
+                fix=f"wait for one to end, or raise [{table}] max_sessions there",
             )
         return None
 
@@ -267,8 +290,7 @@ class PartyNode:
                     channel.fail(SessionLost(f"{self.link.party} is shutting down."))
             self._write_status()
             log.info("job %s (%s) for %s runs", job.id, job.name, job.coordinator)
-            role = self._engine.serve(Peers(channel.peers), proposal.coordinator)
-            job.outcome = str(drive(channel, role, transcript=transcript))[:200]
+            job.outcome = self._run(channel, proposal, transcript)[:200]
             job.state = "done"
             log.info("job %s is done", job.id)
         except FedCreditError as error:
@@ -284,6 +306,18 @@ class PartyNode:
                 self._open.pop(id(job), None)
                 self._idle.notify_all()
             self._write_status()
+
+    def _run(self, channel: Channel, proposal: Propose, transcript: Transcript) -> str:
+        opener, peers = proposal.coordinator, Peers(channel.peers)
+        if not proposal.service:
+            return str(drive(channel, self._engine.serve(peers, opener), transcript=transcript))
+        try:
+            role: Coroutine[Any, Any, str] = self._engine.serve_institution(peers, opener)
+            session = Session(role, party=self.link.party, may_leave=[opener])
+            run_session(channel, session, transcript=transcript)
+            return f"{opener} left" if session.left is not None else str(session.result)
+        finally:
+            channel.close()
 
     def _write_status(self) -> None:
         if self._status_file is None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -22,12 +21,12 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from fedcredit.errors import ConfigError, KeyMaterialError
+from fedcredit.governance.section import check_party_name
 
 __all__ = [
     "SIGNING_USAGE",
     "CertificateAuthority",
     "PartyFiles",
-    "check_party_name",
     "make_federation",
     "write_private",
 ]
@@ -36,26 +35,9 @@ __all__ = [
 #: An identifier under 2.25 needs no registration (ITU-T X.667, a UUID as the arc).
 SIGNING_USAGE = x509.ObjectIdentifier("2.25.293870846331408310963117407424098712513")
 
-_NAME = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?")
 _PrivateKey = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 #: Certificates start this long ago, so that a party whose clock is a little slow accepts them.
 _BACKDATE = timedelta(minutes=10)
-
-
-def check_party_name(name: str) -> str:
-    """Return ``name`` if it can name a party.
-
-    Raises
-    ------
-    ConfigError
-        It is not 1 to 63 lower-case letters, digits, ``-`` or ``_``.
-    """
-    if not isinstance(name, str) or _NAME.fullmatch(name) is None:
-        raise ConfigError(
-            f"{str(name)[:80]!r} cannot name a party.",
-            fix="use 1 to 63 of a-z, 0-9, - and _, starting and ending with a letter or digit",
-        )
-    return name
 
 
 def write_private(path: Path, data: bytes, *, mode: int = 0o600) -> None:

@@ -103,6 +103,7 @@ def running_federation(
     platform: str,
     providers: Sequence[str],
     *,
+    serve: bool = False,
     meanwhile: Callable[[], object] = lambda: None,
 ) -> Iterator[dict[str, ManagedProcess]]:
     """Run the hub and the providers of a directory that ``fedcredit init`` wrote.
@@ -112,13 +113,15 @@ def running_federation(
     directory : Path
     platform : str
     providers : sequence of str
+    serve : bool
+        Whether to run the platform's service for institutions too.
     meanwhile : callable
         Called while the providers start, which takes seconds.
 
     Yields
     ------
     dict of str to ManagedProcess
-        ``"hub"`` and the providers, all ready.
+        ``"hub"``, the providers and, with ``serve``, the platform, all ready.
     """
     running: dict[str, ManagedProcess] = {}
 
@@ -133,10 +136,15 @@ def running_federation(
             running[party] = start_process(
                 party, ["party", "start", config(party)], directory / f"{party}.log"
             )
+        if serve:
+            running[platform] = start_process(
+                platform, ["serve", config(platform)], directory / f"{platform}.log"
+            )
         running["hub"].wait_for_line("listens")
         meanwhile()
-        for party in providers:
-            running[party].wait_for_line("connected")
+        for party, process in running.items():
+            if party != "hub":
+                process.wait_for_line("connected")
         yield running
     finally:
         with contextlib.ExitStack() as stops:  # the last one first, whatever happens to another

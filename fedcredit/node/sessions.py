@@ -71,7 +71,8 @@ class Sessions:
         self._timeouts = timeouts
         self._on_proposal = on_proposal
         self._channels: dict[bytes, Channel] = {}
-        self._finished: OrderedDict[bytes, None] = OrderedDict()
+        #: Recent sessions, each with the peers that have not learned how it ended here.
+        self._finished: OrderedDict[bytes, frozenset[str]] = OrderedDict()
 
     @property
     def busy(self) -> bool:
@@ -128,12 +129,13 @@ class Sessions:
     def _retire_if_done(self, channel: Channel, now: float) -> None:
         if not channel.closed or not (channel.flushed or now >= channel.linger_until):
             return
+        untold = frozenset(peer for peer, box in channel.outboxes.items() if not box.empty)
         for outbox in channel.outboxes.values():
             outbox.clear()
         # Peers may still wait for these; afterwards the session is only known by name.
         self.sender.finish(channel)
         if self._channels.pop(channel.session, None) is not None:
-            self._finished[channel.session] = None
+            self._finished[channel.session] = untold
             while len(self._finished) > _MAX_FINISHED:
                 self._finished.popitem(last=False)
         self.work.notify()
@@ -264,14 +266,14 @@ class Sessions:
     def _on_unknown(self, frame: Frame, batch: pa.RecordBatch) -> None:
         envelope = Envelope.parse(frame.rest, pa.py_buffer(b""))
         with self.lock:
-            finished = frame.session in self._finished
-        if finished:
-            # The session is over here; its peer only wants to know that this arrived.
-            answer = frame.answer(FrameType.ACK, ack=envelope.sequence + 1)
-        elif envelope.kind == PROPOSAL_KIND and self._on_proposal is not None:
+            untold = self._finished.get(frame.session)
+        if untold is None and envelope.kind == PROPOSAL_KIND and self._on_proposal is not None:
             self._on_proposal(frame, batch)
             return
-        else:
+        if untold is None or frame.sender in untold:
             answer = frame.answer(FrameType.RESET)
+        else:
+            # The session is over here; its peer only wants to know that this arrived.
+            answer = frame.answer(FrameType.ACK, ack=envelope.sequence + 1)
         with self.lock:
             self.sender.control(answer)

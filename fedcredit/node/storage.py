@@ -197,7 +197,7 @@ def exclusive(directory: Path, *, party: str) -> Iterator[None]:
                 f"another process uses the storage directory {directory}.",
                 party=party,
                 step="storage: open",
-                fix="run one `fedcredit party start` per party",
+                fix="run one serving process per party",
             ) from None
         yield
     finally:

@@ -13,6 +13,7 @@ import pyarrow.parquet
 
 from fedcredit.errors import ConfigError, InputError
 from fedcredit.node.config import DataConfig
+from fedcredit.node.database_source import DatabaseSource, read_database
 
 __all__ = ["read_data", "read_table"]
 
@@ -121,48 +122,57 @@ def read_data(data: DataConfig, *, party: str) -> Any:
     Raises
     ------
     ConfigError
-        The file cannot be read.
+        The file or the database cannot be read.
     InputError
         A column is missing, or has a type that cannot be used; the column is named.
     """
-    table = read_table(data.path, text_columns=[data.id_column, *data.categorical], party=party)
     tail = [data.label] if data.label is not None else []
     features = data.features
+    source: Path | DatabaseSource
+    if data.database is not None:
+        source = data.database
+        wanted = None if features is None else [data.id_column, *features, *tail]
+        table = read_database(source, columns=wanted, party=party)
+    else:
+        assert data.path is not None
+        source = data.path
+        text_columns = [data.id_column, *data.categorical]
+        table = read_table(source, text_columns=text_columns, party=party)
     if features is None:
         special = {data.id_column, *tail}
         features = tuple(name for name in table.column_names if name not in special)
-    table = _select(table, data.path, [data.id_column, *features, *tail], party)
+    table = _select(table, source, [data.id_column, *features, *tail], party)
     for name in table.column_names:
         kind = table.schema.field(name).type
         index = table.column_names.index(name)
         if name == data.id_column:
             if not _is_text(kind):
                 if not pa.types.is_integer(kind):
-                    raise _wrong_type(data.path, name, kind, "text", party)
+                    raise _wrong_type(source, name, kind, "text", party)
                 table = table.set_column(index, name, table[name].cast(pa.string()))
         elif name == data.label:
             if not (pa.types.is_integer(kind) or pa.types.is_boolean(kind)) and not _is_float(kind):
-                raise _wrong_type(data.path, name, kind, "a number (0 or 1)", party)
+                raise _wrong_type(source, name, kind, "a number (0 or 1)", party)
         elif name in data.categorical or _is_text(kind):
             if name not in data.categorical:
                 raise _wrong_type(
-                    data.path, name, kind, "a number, or be named in [data] categorical", party
+                    source, name, kind, "a number, or be named in [data] categorical", party
                 )
         elif pa.types.is_decimal(kind):
             table = table.set_column(index, name, table[name].cast(pa.float64()))
         elif not (pa.types.is_integer(kind) or pa.types.is_boolean(kind) or _is_float(kind)):
-            raise _wrong_type(data.path, name, kind, "a number", party)
+            raise _wrong_type(source, name, kind, "a number", party)
     return table.to_pandas()
 
 
-def _select(table: pa.Table, path: Path, columns: Sequence[str], party: str | None) -> pa.Table:
+def _select(table: pa.Table, source: object, columns: Sequence[str], party: str | None) -> pa.Table:
     for name in columns:
         if name not in table.column_names:
             raise InputError(
-                f"{path} has no column {name!r}.",
+                f"{source} has no column {name!r}.",
                 party=party,
                 step=_STEP,
-                fix="correct [data] or the file's header",
+                fix="correct [data] or the header of the data",
             )
     return table.select(list(columns))
 
@@ -177,9 +187,11 @@ def _is_float(kind: pa.DataType) -> bool:
     return pa.types.is_floating(kind)
 
 
-def _wrong_type(path: Path, name: str, kind: pa.DataType, wanted: str, party: str) -> InputError:
+def _wrong_type(
+    source: object, name: str, kind: pa.DataType, wanted: str, party: str
+) -> InputError:
     return InputError(
-        f"column {name!r} of {path} is {kind}; it must be {wanted}.",
+        f"column {name!r} of {source} is {kind}; it must be {wanted}.",
         party=party,
         step=_STEP,
         fix="convert the column or leave it out of [data] features",

@@ -3,6 +3,7 @@
 from fedcredit.wire.abort import Abort
 from fedcredit.wire.codec import decode, encode
 from fedcredit.wire.envelope import Envelope, Identity, Opener, Sealer, new_session
+from fedcredit.wire.goodbye import Goodbye
 from fedcredit.wire.message import (
     F64x1,
     F64x2,
@@ -22,7 +23,7 @@ from fedcredit.wire.message import (
     U64x2,
     message_class,
 )
-from fedcredit.wire.session import Peer, Peers, Session, run_in_process
+from fedcredit.wire.session import Peer, Peers, Session, route, run_in_process
 from fedcredit.wire.transcript import KindCount, Record, Transcript
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "Envelope",
     "F64x1",
     "F64x2",
+    "Goodbye",
     "I32x1",
     "I64x1",
     "I64x2",
@@ -57,5 +59,6 @@ __all__ = [
     "encode",
     "message_class",
     "new_session",
+    "route",
     "run_in_process",
 ]

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from fedcredit import errors
-from fedcredit.errors import FedCreditError, ProtocolError
+from fedcredit.errors import FedCreditError, ProtocolError, Refusal
 from fedcredit.wire.message import Message
 
 __all__ = ["Abort"]
 
 MAX_TEXT = 600
 MAX_NAME = 128
+_RULE = re.compile(r"[a-z][a-z_]{0,39}")
 
 
 def _clean(text: str | None, limit: int = MAX_TEXT) -> str:
@@ -49,8 +51,11 @@ class Abort(
             reason = f"an internal error ({type(error).__name__}) ended the session."
             party = _clean(party, MAX_NAME)
             return cls("ProtocolError", _clean(reason), party, "", f"see the log of {party}")
+        code = type(error).__name__
+        if isinstance(error, Refusal):
+            code = f"{code}:{error.code}"
         return cls(
-            _clean(type(error).__name__, MAX_NAME),
+            _clean(code, MAX_NAME),
             _clean(error.reason),
             _clean(error.party or party, MAX_NAME),
             _clean(error.step),
@@ -62,7 +67,8 @@ class Abort(
 
         The texts are the peer's: they are cut and cleaned again before they reach a log.
         """
-        kind = getattr(errors, self.code, None) if self.code in errors.__all__ else None
+        name, _, rule = self.code.partition(":")
+        kind = getattr(errors, name, None) if name in errors.__all__ else None
         if not (isinstance(kind, type) and issubclass(kind, FedCreditError)):
             kind = ProtocolError
         error: FedCreditError = kind(
@@ -71,4 +77,6 @@ class Abort(
             step=_clean(self.step) or None,
             fix=_clean(self.fix) or None,
         )
+        if isinstance(error, Refusal) and _RULE.fullmatch(rule):
+            error.code = rule
         return error

@@ -12,23 +12,25 @@ States::
     running ──recv, message there──▶ running
     running ──recv, none there──▶ waiting ──deliver──▶ running
     running ──return/raise──▶ done
+    running ──recv, none there, that peer has said goodbye──▶ done, if it may
 """
 
 from __future__ import annotations
 
 import types
 from collections import deque
-from collections.abc import Coroutine, Generator, Iterable, Iterator, Mapping
+from collections.abc import Collection, Coroutine, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from fedcredit.errors import FedCreditError, PeerProtocolError, ProtocolError, SessionStalled
 from fedcredit.wire.abort import Abort
 from fedcredit.wire.codec import decode, encode
+from fedcredit.wire.goodbye import Goodbye
 from fedcredit.wire.message import Message, payload_size
 from fedcredit.wire.transcript import Transcript
 
-__all__ = ["Peer", "Peers", "Session", "run_in_process"]
+__all__ = ["Peer", "Peers", "Session", "route", "run_in_process"]
 
 M = TypeVar("M", bound=Message)
 R = TypeVar("R")
@@ -119,12 +121,20 @@ class Session(Generic[R]):
         Messages of one peer that may lie undelivered; a flood beyond it is refused.
     max_queued_bytes : int
         The same for their size; a peer's only undelivered message is never refused for it.
+    may_leave : collection of str
+        Clients that this role serves for as long as they stay. When it awaits one that has said
+        :class:`Goodbye`, the role is closed (its ``finally`` blocks run) and the session is done,
+        without a result and without an error. A goodbye of any other peer is an unexpected
+        message.
 
     Attributes
     ----------
     done : bool
     result : object
         What the role returned, once ``done``.
+    may_leave : frozenset of str
+    left : str or None
+        The client whose goodbye ended the session.
     waiting_for : str or None
         The peer whose message the role awaits.
     """
@@ -136,6 +146,7 @@ class Session(Generic[R]):
         party: str = "",
         max_queued: int = 4096,
         max_queued_bytes: int = 2 << 30,
+        may_leave: Collection[str] = (),
     ) -> None:
         self._role = role
         self._inbox: dict[str, deque[Message]] = {}
@@ -145,6 +156,9 @@ class Session(Generic[R]):
         self._max_queued = max_queued
         self._max_queued_bytes = max_queued_bytes
         self._aborted: FedCreditError | None = None
+        self._gone: set[str] = set()
+        self.may_leave = frozenset(may_leave)
+        self.left: str | None = None
         self.party = party
         self.done = False
 
@@ -180,6 +194,9 @@ class Session(Generic[R]):
         if isinstance(message, Abort):
             self._aborted = message.to_error(sender)
             return
+        if isinstance(message, Goodbye) and sender in self.may_leave:
+            self._gone.add(sender)
+            return
         queue = self._inbox.setdefault(sender, deque())
         size = self._queued_bytes.get(sender, 0) + payload_size(message)
         if len(queue) >= self._max_queued or (queue and size > self._max_queued_bytes):
@@ -214,6 +231,9 @@ class Session(Generic[R]):
             value: Message | None = None
             if self._want is not None:
                 if not self._inbox.get(self._want.sender):
+                    if self._want.sender in self._gone:
+                        self.left = self._want.sender
+                        self.close()
                     return
                 value = self._take(self._want)
             op = self._step(value)
@@ -304,28 +324,60 @@ def run_in_process(
     sessions = {name: Session(role, party=name) for name, role in roles.items()}
     try:
         while not all(session.done for session in sessions.values()):
-            # A pass without a message or an end leaves every role waiting at an empty inbox.
-            moved = False
-            for name, session in sessions.items():
-                if session.done:
-                    continue
-                for recipient, message in session.outgoing():
-                    if recipient not in sessions:
-                        raise ProtocolError(f"there is no party {recipient}.", party=name)
-                    data = encode(message)
-                    if transcript is not None:
-                        transcript.record(name, recipient, message, data)
-                    sessions[recipient].deliver(name, decode(data))
-                    moved = True
-                    break
-                moved = moved or session.done
-            if not moved:
-                raise SessionStalled(f"every role waits: {_waits(sessions)}.")
+            route(sessions, transcript=transcript, stall=True)
         return {name: session.result for name, session in sessions.items()}
     finally:
         for session in sessions.values():
             if not session.done:
                 session.close()
+
+
+def route(
+    sessions: Mapping[str, Session[Any]],
+    *,
+    transcript: Transcript | None = None,
+    stall: bool = False,
+) -> bool:
+    """Let every role of this process go on until it has sent one message, waits or ends.
+
+    Parameters
+    ----------
+    sessions : mapping of party name to Session
+    transcript : Transcript, optional
+        Records every message.
+    stall : bool
+        Whether it is an error that nobody can go on.
+
+    Returns
+    -------
+    bool
+        Whether a message was passed on or a role has ended; if not, every role waits at an
+        empty inbox.
+
+    Raises
+    ------
+    SessionStalled
+        Nobody could go on (with ``stall``).
+    FedCreditError
+        Whatever a role raised.
+    """
+    moved = False
+    for name, session in sessions.items():
+        if session.done:
+            continue
+        for recipient, message in session.outgoing():
+            if recipient not in sessions:
+                raise ProtocolError(f"there is no party {recipient}.", party=name)
+            data = encode(message)
+            if transcript is not None:
+                transcript.record(name, recipient, message, data)
+            sessions[recipient].deliver(name, decode(data))
+            moved = True
+            break
+        moved = moved or session.done
+    if stall and not moved:
+        raise SessionStalled(f"every role waits: {_waits(sessions)}.")
+    return moved
 
 
 def _waits(sessions: Mapping[str, Session[Any]]) -> str:

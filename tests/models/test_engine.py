@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from fedcredit import errors
+from fedcredit.governance.catalog import Catalog
 from fedcredit.models.engine import ProviderEngine
 from fedcredit.protocols.gbdt_messages import Features, PredictJob, TrainJob, TreeEnd
 from fedcredit.wire import Peers, run_in_process
@@ -138,7 +139,13 @@ def test_a_message_that_is_no_job(frame):
 
 def test_a_table_that_lost_rows_since_the_alignment(frame, train):
     engine = frame.federation.engines["tax"]
-    shorter = ProviderEngine("tax", engine._table.frame.iloc[:30], store=engine.store, policy=OPEN)
+    shorter = ProviderEngine(
+        "tax",
+        engine._table.frame.iloc[:30],
+        catalog=engine.catalog,
+        store=engine.store,
+        policy=OPEN,
+    )
     with pytest.raises(errors.ProtocolError, match="fewer rows") as caught:
         ask(shorter, train)
     assert caught.value.fix == "align again"
@@ -147,11 +154,18 @@ def test_a_table_that_lost_rows_since_the_alignment(frame, train):
 def test_a_provider_offers_the_columns_it_chose(train, frame):
     engine = frame.federation.engines["tax"]
     table, store = engine._table.frame, engine.store
-    few = ProviderEngine("tax", table, store=store, policy=OPEN, features=["sector", "paid"])
+    few = ProviderEngine(
+        "tax",
+        table,
+        catalog=engine.catalog,
+        store=store,
+        policy=OPEN,
+        features=["sector", "paid"],
+    )
     assert ask(few, train).labels == ("paid", "sector")
     for option in ({"features": ["salary"]}, {"categorical": ["salary"]}):
         with pytest.raises(errors.InputError, match="salary") as caught:
-            ProviderEngine("tax", table, **option)
+            ProviderEngine("tax", table, catalog=engine.catalog, **option)
         assert caught.value.party == "tax"
 
 
@@ -159,7 +173,10 @@ def test_another_id_column_and_kind(frame):
     """A provider that is configured with its own id column uses it."""
     fed = frame.federation
     renamed = fed.engines["tax"]._table.frame.rename(columns={"id": "code"})
-    engine = ProviderEngine("tax", renamed, policy=OPEN, id_column="code", id_kind="text")
+    catalog = Catalog.open_for(renamed, provider="tax", key="code")
+    engine = ProviderEngine(
+        "tax", renamed, catalog=catalog, policy=OPEN, id_column="code", id_kind="text"
+    )
     fed.backend._servers["tax"], kept = engine, fed.backend._servers["tax"]
     try:
         other = fed.align(on="id")

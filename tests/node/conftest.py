@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,7 @@ import pytest
 from fedcredit.node.certs import Credentials, TlsMaterial, load_signing, load_tls
 from fedcredit.node.channel import Timeouts
 from fedcredit.node.connection import Backoff
+from fedcredit.node.conversation import InstitutionConnection
 from fedcredit.node.hub import Hub
 from fedcredit.node.party import PartyNode
 from fedcredit.node.pki import PartyFiles, make_federation
@@ -19,6 +20,7 @@ from fedcredit.node.remote import RemoteBackend
 from tests.node.toy import ToyEngine
 
 PARTIES = ("platform", "tax", "social")
+BANK = "bank"
 TIMEOUTS = Timeouts(idle=20, absence=15, handshake=10, linger=2)
 BACKOFF = Backoff(first=0.02, limit=0.1, refusals=2)
 HERE = Path(__file__).parent
@@ -47,8 +49,8 @@ class Federation:
         while self._stops:
             self._stops.pop()()
 
-    def hub(self, **options: object) -> Hub:
-        hub = Hub("grpc+tls://127.0.0.1:0", self.tls("platform"), PARTIES, **options)
+    def hub(self, parties: Sequence[str] = PARTIES, **options: object) -> Hub:
+        hub = Hub("grpc+tls://127.0.0.1:0", self.tls("platform"), parties, **options)
         self.later(lambda: hub.stop(2.0))
         return hub
 
@@ -76,6 +78,18 @@ class Federation:
         )
         self.later(backend.close)
         return backend
+
+    def connection(
+        self, uri: str, institution: str = BANK, **options: object
+    ) -> InstitutionConnection:
+        connection = InstitutionConnection(
+            self.signing(institution),
+            self.tls(institution),
+            uri,
+            **({"timeouts": TIMEOUTS, "backoff": BACKOFF} | options),
+        )
+        self.later(connection.close)
+        return connection
 
     def process(self, script: str, *arguments: object) -> subprocess.Popen[str]:
         process = subprocess.Popen(
@@ -109,7 +123,7 @@ def read_line(process: subprocess.Popen[str]) -> str:
 @pytest.fixture(scope="session")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, PartyFiles]]:
     directory = tmp_path_factory.mktemp("federation")
-    return directory, make_federation(directory, PARTIES)
+    return directory, make_federation(directory, [*PARTIES, BANK])
 
 
 @pytest.fixture

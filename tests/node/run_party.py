@@ -30,6 +30,7 @@ def main() -> None:
         uri,
         ToyEngine(party),
         coordinators=["platform"],
+        institutions=["bank"],
         timeouts=Timeouts(idle=30, absence=20, handshake=10, linger=2),
         backoff=Backoff(first=0.02, limit=0.2),
         status_file=directory / "status.json",

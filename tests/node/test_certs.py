@@ -13,13 +13,13 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from fedcredit.errors import AuthenticationError, ConfigError, KeyMaterialError, PeerUnavailable
+from fedcredit.governance.section import check_party_name
 from fedcredit.node.certs import Trust, check_expiry, load_signing, load_tls
 from fedcredit.node.connection import HubConnection, diagnose, hub_status
 from fedcredit.node.hub import Hub
 from fedcredit.node.pki import (
     CertificateAuthority,
     PartyFiles,
-    check_party_name,
     make_federation,
     write_private,
 )

@@ -13,7 +13,8 @@ from fedcredit.errors import PeerUnavailable
 from fedcredit.node import channel as channel_module
 from fedcredit.node.channel import PeerKey, Timeouts
 from fedcredit.node.frames import Frame, FrameType, piece_batch
-from fedcredit.node.handshake import open_session, session_id
+from fedcredit.node.handshake import open_session
+from fedcredit.node.opening import session_id
 from fedcredit.node.sessions import Sessions
 from fedcredit.node.stream import Stream
 from fedcredit.wire import Identity, Transcript, new_session
@@ -194,6 +195,7 @@ def test_a_session_identifier_depends_on_every_part():
     ]
     identifiers = {session_id(*variant) for variant in [base, *variants]}
     assert len(identifiers) == len(variants) + 1
+    assert session_id(*base, service=True) not in identifiers
     assert all(len(identifier) == 32 for identifier in identifiers)
 
 

@@ -23,8 +23,9 @@ from fedcredit.node.channel import PeerKey, Timeouts
 from fedcredit.node.connection import HubConnection, hub_status
 from fedcredit.node.driver import drive
 from fedcredit.node.frames import SCHEMA, Frame, FrameType, piece_batch
-from fedcredit.node.handshake import _proposal_id, answer_proposal, read_proposal
+from fedcredit.node.handshake import answer_proposal, read_proposal
 from fedcredit.node.link import Link
+from fedcredit.node.opening import proposal_id
 from fedcredit.node.sessions import Sessions
 from fedcredit.wire import (
     Abort,
@@ -419,7 +420,7 @@ def test_replayed_and_foreign_proposals_open_nothing(federation: Federation):
 def _resealed(frame, batch, credentials, **changes):
     """The proposal of another coordinator, who borrowed the platform's certificate."""
     proposal = dataclasses.replace(decode(batch.column(0)[0].as_buffer()), **changes)
-    session = _proposal_id(proposal.coordinator, proposal.nonce)
+    session = proposal_id(proposal.coordinator, proposal.nonce)
     body = encode(proposal)
     envelope = Sealer(credentials.identity, session).seal("tax", proposal.kind, body)
     return (

@@ -1,4 +1,8 @@
-"""A toy protocol and engine for transport tests: start, then rounds of ping and pong."""
+"""Toy protocols and an engine for transport tests.
+
+A job: start, then rounds of ping and pong. The service: the institution pings all members, the
+providers pass it on to the platform, which answers with the sum.
+"""
 
 from __future__ import annotations
 
@@ -34,11 +38,32 @@ class Other(Message, kind="toy.other", max_bytes=1 << 10):
 
 
 class ToyEngine:
-    """Serves the toy protocol; ``served`` counts the rounds answered by this process."""
+    """Serves both protocols.
+
+    ``served`` counts the rounds answered by this process, ``opened`` and ``ended`` the sessions
+    of institutions.
+    """
 
     def __init__(self, party: str) -> None:
         self.party = party
-        self.served = 0
+        self.served = self.opened = self.ended = 0
+
+    async def serve_institution(self, peers: Peers, institution: str) -> str:
+        self.opened += 1
+        others = [peers[name] for name in peers if name != institution]
+        try:
+            while True:
+                ask = await peers[institution].recv(Ping)
+                if ask.value < 0:
+                    raise ValueError("secret-value-4711")
+                if self.party != "platform":
+                    await peers["platform"].send(Ping(ask.value + 1, ask.data))
+                    continue
+                shares = [await peer.recv(Ping) for peer in others]
+                await peers[institution].send(Ping(sum(s.value for s in shares), ask.data))
+                self.served += 1
+        finally:
+            self.ended += 1
 
     async def serve(self, peers: Peers, coordinator: str) -> str:
         start = await peers[coordinator].recv(Start)
@@ -75,3 +100,16 @@ async def ping(peers: Peers, *, rounds: int, up: int, down: int, mode: str = "pi
         if each is not None:
             each(i)
     return total
+
+
+def asking(value: int, size: int = 10, *, meanwhile=lambda: None):
+    """Make the role of one request: the answer is the sum of ``value + 1`` over the providers."""
+
+    async def role(peers: Peers) -> int:
+        await peers.broadcast(Ping(value, np.full(size, 9, np.uint8)))
+        meanwhile()
+        answer = await peers["platform"].recv(Ping)
+        assert answer.data.size == size
+        return answer.value
+
+    return role

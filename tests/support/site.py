@@ -6,7 +6,7 @@ import contextlib
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from fedcredit.cli.init import write_federation
@@ -14,6 +14,7 @@ from fedcredit.datasets import VerticalData, load
 from fedcredit.models.federation import Federation
 from fedcredit.node.config import load_config
 from fedcredit.node.connect import open_federation
+from fedcredit.node.conversation import InstitutionConnection, connect_institution
 from fedcredit.node.processes import ManagedProcess, running_federation, start_process
 
 PLATFORM = "platform"
@@ -53,16 +54,22 @@ class Site:
     def connect(self, config: Path | None = None, **callbacks: Callable[..., None]) -> Federation:
         return open_federation(load_config(config or self.config(PLATFORM)), **callbacks)
 
+    def connect_bank(self, name: str = "bank") -> InstitutionConnection:
+        return connect_institution(load_config(self.config(name)))
+
     @contextlib.contextmanager
-    def run(self) -> Iterator[Site]:
-        with running_federation(self.directory, PLATFORM, self.providers) as self.running:
+    def run(self, *, serve: bool = False) -> Iterator[Site]:
+        """Run hub and providers and, with ``serve``, the platform's service."""
+        with running_federation(
+            self.directory, PLATFORM, self.providers, serve=serve
+        ) as self.running:
             yield self
 
     def start(self, name: str) -> ManagedProcess:
-        """Start the hub or a provider, ending one that runs; it need not be ready yet."""
+        """Start the hub, a provider or the service, ending one that runs; it need not be ready."""
         if name in self.running:
             self.running[name].stop()
-        words = ["hub", "start"] if name == "hub" else ["party", "start"]
+        words = {"hub": ["hub", "start"], PLATFORM: ["serve"]}.get(name, ["party", "start"])
         config = self.config(PLATFORM if name == "hub" else name)
         process = start_process(name, [*words, str(config)], self.directory / f"{name}.log")
         self.running[name] = process
@@ -93,7 +100,9 @@ def sme_tables(directory: Path, *, rows: int, seed: int) -> tuple[VerticalData, 
     return data, files
 
 
-def make_site(directory: Path, *, rows: int, seed: int = 1) -> Site:
+def make_site(
+    directory: Path, *, rows: int, seed: int = 1, institutions: Sequence[str] = ()
+) -> Site:
     """Write tables, certificates and configurations; start nothing."""
     data, files = sme_tables(directory, rows=rows, seed=seed)
     write_federation(
@@ -105,5 +114,6 @@ def make_site(directory: Path, *, rows: int, seed: int = 1) -> Site:
         id_kind="uscc",
         port=free_port(),
         categorical=data.categorical,
+        institutions=institutions,
     )
     return Site(directory, data)

@@ -15,6 +15,7 @@ from fedcredit.errors import (
     SessionStalled,
 )
 from fedcredit.wire import (
+    Goodbye,
     Message,
     Peer,
     Peers,
@@ -433,3 +434,38 @@ def test_a_run_is_recorded_in_order():
     ]
     for record in transcript.records:
         assert encode(decode(record.data)).equals(record.data)
+
+
+def test_a_goodbye_ends_a_role_only_where_it_awaits_the_client():
+    async def serve(client: Peer, other: Peer) -> int:
+        await client.recv(Ask)
+        return (await other.recv(Ask)).number
+
+    session = Session(serve(Peer("bank"), Peer("tax")), party="platform", may_leave=["bank"])
+    assert list(session.outgoing()) == []
+    session.deliver("bank", Ask(1))
+    session.deliver("bank", Goodbye())
+    assert list(session.outgoing()) == []
+    assert not session.done
+    session.deliver("tax", Ask(7))
+    assert list(session.outgoing()) == []
+    assert (session.done, session.left, session.result) == (True, None, 7)
+
+    session = Session(serve(Peer("bank"), Peer("tax")), party="platform", may_leave=["bank"])
+    assert list(session.outgoing()) == []
+    session.deliver("bank", Goodbye())
+    assert list(session.outgoing()) == []
+    assert (session.done, session.left) == (True, "bank")
+    with pytest.raises(ProtocolError, match="without a result"):
+        _ = session.result
+
+
+def test_nobody_else_may_leave():
+    async def leave(peer: Peer) -> None:
+        await peer.send(Goodbye())
+
+    async def wait(peer: Peer) -> None:
+        await peer.recv(Ask)
+
+    with pytest.raises(PeerProtocolError, match=r"wire\.goodbye"):
+        run_in_process({"tax": leave(Peer("platform")), "platform": wait(Peer("tax"))})

@@ -27,7 +27,18 @@ from fedcredit.models.report.text import count, decimal, name, percent, signed, 
 if TYPE_CHECKING:
     from fedcredit.models.report.data import TrainingReport
 
-__all__ = ["Picture", "Section", "html", "page", "picture", "render", "run_sections", "to_svg"]
+__all__ = [
+    "Picture",
+    "Section",
+    "Tile",
+    "html",
+    "page",
+    "picture",
+    "render",
+    "run_sections",
+    "template",
+    "to_svg",
+]
 
 T = TypeVar("T")
 
@@ -43,7 +54,9 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class _Tile:
+class Tile:
+    """A number with its label and what stands below it."""
+
     label: str
     value: str
     details: tuple[str, ...]
@@ -72,7 +85,7 @@ def render(report: TrainingReport) -> str:
 
 def page(report: TrainingReport, sections: Sequence[Section]) -> str:
     """Return a page on a training run: its headline, then these sections."""
-    return _template().render(
+    return template().render(
         title=name(report.title),
         model=name(report.model),
         target=name(report.target),
@@ -90,7 +103,8 @@ def page(report: TrainingReport, sections: Sequence[Section]) -> str:
 
 
 @functools.cache
-def _template() -> jinja2.Template:
+def template(file: str = "training_report.html.j2") -> jinja2.Template:
+    """Return a page's template; the others extend the training report's."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("fedcredit.models.report", "templates"),
         autoescape=True,
@@ -98,7 +112,7 @@ def _template() -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("training_report.html.j2")
+    return environment.get_template(file)
 
 
 def to_svg(figure: Figure, key: str, description: str) -> Markup:
@@ -128,9 +142,9 @@ def to_svg(figure: Figure, key: str, description: str) -> Markup:
     return Markup(svg.replace("<svg", label, 1))
 
 
-def _tiles(report: TrainingReport) -> list[_Tile]:
+def _tiles(report: TrainingReport) -> list[Tile]:
     tiles = [
-        _Tile(
+        Tile(
             f"{u.metric} of the joint model" + ("" if u.higher_is_better else ", lower is better"),
             decimal(u.joint),
             (
@@ -150,7 +164,7 @@ def _tiles(report: TrainingReport) -> list[_Tile]:
             found = (("R²", joint.r2), ("RMSE", joint.rmse), ("MAE", joint.mae))
         split = SPLIT_NAMES[joint.split]
         tiles = [
-            _Tile(f"{metric} of the {MODEL_NAMES[joint.name]}", decimal(value), (f"{split} rows",))
+            Tile(f"{metric} of the {MODEL_NAMES[joint.name]}", decimal(value), (f"{split} rows",))
             for metric, value in found
         ]
     return tiles

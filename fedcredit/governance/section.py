@@ -2,16 +2,69 @@
 
 from __future__ import annotations
 
+import datetime
 import difflib
+import re
+import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
 from fedcredit.errors import ConfigError
-from fedcredit.node.pki import check_party_name
 
-__all__ = ["READ_STEP", "Section"]
+__all__ = ["READ_STEP", "Section", "check_party_name", "read_toml"]
 
 READ_STEP = "read the configuration"
+_NAME = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?")
+
+
+def check_party_name(name: str) -> str:
+    """Return ``name`` if it can name a party.
+
+    Raises
+    ------
+    ConfigError
+        It is not 1 to 63 lower-case letters, digits, ``-`` or ``_``.
+    """
+    if not isinstance(name, str) or _NAME.fullmatch(name) is None:
+        raise ConfigError(
+            f"{str(name)[:80]!r} cannot name a party.",
+            fix="use 1 to 63 of a-z, 0-9, - and _, starting and ending with a letter or digit",
+        )
+    return name
+
+
+def read_toml(path: str | Path, *, what: str, writer: str) -> tuple[Path, dict[str, Any]]:
+    """Read a TOML file.
+
+    Parameters
+    ----------
+    path : str or Path
+    what, writer : str
+        What the file should be, and the command that writes one, for errors.
+
+    Returns
+    -------
+    file : Path
+        The path, resolved.
+    values : dict
+
+    Raises
+    ------
+    ConfigError
+        The file is missing or no TOML.
+    """
+    file = Path(path).expanduser().resolve()
+    try:
+        return file, tomllib.loads(file.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(
+            f"{file} cannot be read ({error.strerror}).",
+            step=READ_STEP,
+            fix=f"give the path of a {what}; `{writer}` writes one",
+        ) from None
+    except ValueError as error:
+        raise ConfigError(f"{file} is no TOML ({error}).", step=READ_STEP) from None
 
 
 class Section:
@@ -31,7 +84,7 @@ class Section:
 
     def __init__(self, file: Path, name: str, values: Any) -> None:
         self._file, self._name = file, name
-        if not isinstance(values, dict):
+        if not isinstance(values, Mapping):
             self.fail("must be a table", f"write it as [{name}]")
         self._values: dict[str, Any] = dict(values)
         self._known: set[str] = set()
@@ -44,6 +97,10 @@ class Section:
     def known(self, key: str) -> None:
         """Note a key that may stand here, for the hint on a misspelt one."""
         self._known.add(key)
+
+    def names(self) -> tuple[str, ...]:
+        """Return the keys that have not been taken."""
+        return tuple(self._values)
 
     def present(self, key: str) -> bool:
         """Whether a key is there."""
@@ -65,6 +122,11 @@ class Section:
             self.fail(f"{key!r} is empty")
         return value
 
+    def text_or_empty(self, key: str) -> str:
+        """Take a text, which may be empty, if it is there."""
+        value: str = self._take(key, (str,), "a text") if self.present(key) else ""
+        return value
+
     def maybe_text(self, key: str) -> str | None:
         """Take a text if it is there."""
         return self.text(key) if self.present(key) else None
@@ -73,11 +135,13 @@ class Section:
         """Take true or false."""
         return bool(self._take(key, (bool,), "true or false")) if self.present(key) else default
 
-    def integer(self, key: str, *, minimum: int) -> int:
+    def integer(self, key: str, *, minimum: int, maximum: int | None = None) -> int:
         """Take a whole number."""
         value: int = self._take(key, (int,), "a whole number")
         if value < minimum:
             self.fail(f"{key!r} must be at least {minimum}")
+        if maximum is not None and value > maximum:
+            self.fail(f"{key!r} must be at most {maximum}")
         return value
 
     def number(self, key: str, *, minimum: float) -> float:
@@ -86,6 +150,14 @@ class Section:
         if not minimum <= value < float("inf"):
             self.fail(f"{key!r} must be a number of at least {minimum:g}")
         return value
+
+    def date(self, key: str) -> datetime.date:
+        """Take a date (a TOML local date)."""
+        value = self._take(key, (datetime.date,), "a date, as 2026-10-31")
+        if isinstance(value, datetime.datetime):
+            self.fail(f"{key!r} must be a date without a time")
+        found: datetime.date = value
+        return found
 
     def texts(self, key: str) -> tuple[str, ...]:
         """Take a list of different texts; empty if it is not there."""
@@ -97,6 +169,10 @@ class Section:
         if len(set(values)) != len(values):
             self.fail(f"{key!r} names an entry twice")
         return tuple(values)
+
+    def items(self, key: str) -> list[Any]:
+        """Take a list of whatever it holds; empty if it is not there."""
+        return list(self._take(key, (list, tuple), "a list")) if self.present(key) else []
 
     def text_map(self, key: str) -> dict[str, str]:
         """Take a table of texts; empty if it is not there."""
@@ -134,6 +210,14 @@ class Section:
         if not self.present(key) and required:
             self.fail(f"lacks the table [{name}]", f"add [{name}]")
         return Section(self._file, name, self._values.pop(key, {}))
+
+    def tables(self, key: str) -> list[Section]:
+        """Take a list of tables within this one; empty if it is not there."""
+        name = f"{self._name}.{key}" if self._name else key
+        return [
+            Section(self._file, f"{name} {number}", values)
+            for number, values in enumerate(self.items(key), 1)
+        ]
 
     def rest(self) -> dict[str, Any]:
         """Take all that is left."""

@@ -1,0 +1,1 @@
+"""What a party holds its answers to: catalog, consent, budgets, the audit log, usage."""

@@ -1,0 +1,114 @@
+"""What an institution asks in a session besides scores and verifications."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fedcredit.wire import Message
+
+__all__ = [
+    "ConsentsAccepted",
+    "ConsentsPresented",
+    "ModelHeader",
+    "ModelQuery",
+    "RevocationAccepted",
+    "RevocationPresented",
+    "ServiceStart",
+]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ServiceStart(
+    Message,
+    kind="service.start",
+    version=1,
+    max_bytes=16 << 10,
+    reveals="who takes part in the session in which role",
+):
+    """Institution to every party: the first message of a session; ``session`` is random."""
+
+    platform: str
+    providers: tuple[str, ...]
+    session: bytes
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ModelQuery(
+    Message,
+    kind="service.model_query",
+    version=1,
+    max_bytes=4 << 10,
+    reveals="which model the institution is interested in",
+):
+    """Institution to platform: the header of this model; of all models if empty."""
+
+    target: str
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ModelHeader(
+    Message,
+    kind="service.model_header",
+    version=1,
+    max_bytes=16 << 20,
+    reveals="which models are served, for what, by whom, in which bands",
+):
+    """Platform to institution: headers (JSON) of served models; none if the model is unknown."""
+
+    headers: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ConsentsPresented(
+    Message,
+    kind="service.consents",
+    version=1,
+    max_bytes=64 << 20,
+    reveals="which enterprises have consented to what",
+):
+    """Institution to every party: consents to register ahead of questions."""
+
+    tokens: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ConsentsAccepted(
+    Message,
+    kind="service.consents_accepted",
+    version=1,
+    max_bytes=4 << 10,
+    reveals="whether the consents check",
+):
+    """Party to institution: registered, or the code and text of why none was."""
+
+    code: str
+    reason: str
+    fix: str
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class RevocationPresented(
+    Message,
+    kind="service.revocation",
+    version=1,
+    max_bytes=64 << 10,
+    reveals="which consent its subject has withdrawn",
+):
+    """Institution to every party: an enterprise's signed withdrawal."""
+
+    token: str
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class RevocationAccepted(
+    Message,
+    kind="service.revocation_accepted",
+    version=1,
+    max_bytes=4 << 10,
+    reveals="whether the withdrawal checks",
+):
+    """Party to institution: withdrawn here, or the code and text of why not."""
+
+    code: str
+    reason: str
+    fix: str
