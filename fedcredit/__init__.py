@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from fedcredit.governance.catalog import Catalog
     from fedcredit.governance.enterprise import Enterprise
     from fedcredit.models.binner import VerticalBinner
-    from fedcredit.models.federation import Federation, simulate
+    from fedcredit.models.federation import Federation
     from fedcredit.models.frame import FederatedFrame
     from fedcredit.models.gbdt import VerticalGBDTClassifier, VerticalGBDTRegressor
     from fedcredit.models.logistic import VerticalLogisticRegression
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from fedcredit.models.scorecard import VerticalScorecard
     from fedcredit.models.scoring.institution import Institution
     from fedcredit.models.selector import FeatureSelector
+    from fedcredit.models.simulate import simulate
     from fedcredit.node.connect import connect
 
 __all__ = [
@@ -63,7 +64,7 @@ _HOMES = {
     "VerticalLogisticRegression": "fedcredit.models.logistic",
     "VerticalScorecard": "fedcredit.models.scorecard",
     "connect": "fedcredit.node.connect",
-    "simulate": "fedcredit.models.federation",
+    "simulate": "fedcredit.models.simulate",
 }
 
 

@@ -1,7 +1,14 @@
-"""Every example runs as a user would run it, without a warning, and prints what it promises."""
+"""Every example runs as a user would run it, without a warning, and prints what it promises.
 
+Those that read the environment or define messages run in processes of their own; the others in
+this one, where everything that they import is there already.
+"""
+
+import contextlib
+import io
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +21,19 @@ ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = ROOT / "examples"
 
 
-def run(name, *arguments, data=None, code=0):
+def run(name, *arguments):
+    """Run an example as the main program of this process; return what it printed."""
+    path = str(EXAMPLES / f"{name}.py")
+    printed, errors = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [path, *map(str, arguments)])
+        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(errors):
+            runpy.run_path(path, run_name="__main__")
+    assert errors.getvalue() == ""
+    return printed.getvalue()
+
+
+def start(name, *arguments, data=None, code=0):
     """Run an example in a process of its own; return what it printed (with errors last)."""
     environment = {key: value for key, value in os.environ.items() if key != "FEDCREDIT_DATA"}
     search = [str(ROOT), environment.get("PYTHONPATH")]
@@ -152,17 +171,17 @@ def test_encrypted_sums():
 
 
 def test_write_a_protocol():
-    printed = run("write_a_protocol")
+    printed = start("write_a_protocol")
     assert "total [661, 169, 80, 15]; in the clear [661, 169, 80, 15]" in printed
     held, seen = re.search(r"holds \[(.*)\], the platform saw \[(.*)\]", printed).groups()
     assert set(held.split(", ")).isdisjoint(seen.split(", "))
     assert len(re.findall(r"to platform +Masked\(", printed)) == 3
     assert "expected message example.masked, found example.key" in printed
-    assert run("write_a_protocol") != printed  # fresh keys
+    assert start("write_a_protocol") != printed  # fresh keys
 
 
 def test_real_data_without_data():
-    printed = run("real_data", code=1)
+    printed = start("real_data", code=1)
     assert "[step load default-credit]" in printed
     assert "set FEDCREDIT_DATA" in printed
     assert "Traceback" not in printed
@@ -173,7 +192,7 @@ def test_real_data():
     data = data_directory()
     if not (data / "default_credit").is_dir():
         pytest.skip(f"default_credit is not in {data} (set FEDCREDIT_DATA)")
-    printed = run("real_data", 4_000, data=data)
+    printed = start("real_data", 4_000, data=data)
     assert "platform (4000, 14), tax (4000, 8), social_security (4000, 5)" in printed
     auc = re.search(r"AUC +platform alone (0\.\d+), joint (0\.\d+)", printed)
     assert all(0.65 < float(value) < 0.9 for value in auc.groups())

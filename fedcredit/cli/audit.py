@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -15,40 +16,26 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from fedcredit.cli.output import json_option, print_json, print_table
-from fedcredit.errors import ConfigError, InputError
+from fedcredit.errors import InputError
 from fedcredit.governance.audit import AuditLog
-from fedcredit.governance.checks import Report
+from fedcredit.governance.checks import Check, Report
 from fedcredit.governance.entries import Entry
 from fedcredit.governance.evidence import Document, verify_bundle
-from fedcredit.governance.ledger import Ledger
+from fedcredit.governance.witnessing import witnessed_sizes
 from fedcredit.node.config import NodeConfig, load_config
 
-__all__ = ["audit", "open_audit"]
+__all__ = ["audit"]
 
 _TAMPERED = 3
 _STEP = "audit"
 _path = click.Path(path_type=Path, exists=True, dir_okay=False)
 
 
-def open_audit(config: NodeConfig) -> AuditLog:
-    """Open the audit log of a party's node.
+def _opened(config: NodeConfig) -> AbstractContextManager[AuditLog]:
+    # Tables of usage come with it, and with them pandas.
+    from fedcredit.node.governing import using_log
 
-    Raises
-    ------
-    ConfigError
-        The node has no governance database yet, or its signing files cannot be used.
-    """
-    identity = config.load_signing().identity
-    path = config.database.removeprefix("sqlite:///")
-    # Opening would make a new database, and an empty log verifies.
-    if path != config.database and not Path(path).is_file():
-        raise ConfigError(
-            "there is no governance database.",
-            party=config.party,
-            step=_STEP,
-            fix="start the party once, or correct [storage] or [governance] in its file",
-        )
-    return AuditLog(Ledger(config.database, party=config.party), identity, config.party)
+    return using_log(config)
 
 
 @click.group()
@@ -63,8 +50,9 @@ Examples:
   fedcredit audit verify bundle.json --ca ca.pem
 
 A configuration file stands for the party's whole log: everything is recomputed from its entries,
-and compared with its checkpoints and with those that witnesses hold (--copy). A bundle is
-verified offline. Ends with code 3 if anything was tampered with."""
+and compared with its checkpoints and with those that witnesses hold (--copy); "witnesses" tells
+who has cosigned how much of it. A bundle is verified offline. Ends with code 3 if anything was
+tampered with."""
 )
 @click.argument("source", metavar="CONFIG_OR_BUNDLE", type=_path)
 @click.option("--ca", type=_path, help="For a bundle: the federation's CA certificate, PEM.")
@@ -89,11 +77,19 @@ def verify(
             )
         report = verify_bundle(content, ca=ca.read_bytes())
     else:
-        log = open_audit(load_config(source))
-        report = log.verify([path.read_text(encoding="utf-8") for path in copies])
+        with _opened(load_config(source)) as log:
+            report = log.verify([path.read_text(encoding="utf-8") for path in copies])
+            sizes = witnessed_sizes(log)
+        report = Report((*report.checks, _witnesses(sizes)))
     _print_report(report, as_json)
     if not report.ok:
         ctx.exit(_TAMPERED)
+
+
+def _witnesses(sizes: Mapping[str, int]) -> Check:
+    seen = ", ".join(f"{name} {size}" for name, size in sizes.items())
+    text = f"entries that others have cosigned: {seen}." if seen else "nobody has witnessed it."
+    return Check("witnesses", True, text)
 
 
 def _print_report(report: Report, as_json: bool) -> None:
@@ -195,13 +191,14 @@ def _bundle(
 ) -> dict[str, Any]:
     der = config.load_signing().certificate
     pem = x509.load_der_x509_certificate(der).public_bytes(serialization.Encoding.PEM).decode()
-    return open_audit(config).export(
-        **entry,
-        disclose=subject,
-        now=time.time(),
-        documents=documents or [],
-        certificates={**(certificates or {}), config.party: pem},
-    )
+    with _opened(config) as log:
+        return log.export(
+            **entry,
+            disclose=subject,
+            now=time.time(),
+            documents=documents or [],
+            certificates={**(certificates or {}), config.party: pem},
+        )
 
 
 def _write(out: Path, bundle: dict[str, Any], as_json: bool) -> None:
@@ -249,8 +246,8 @@ def log(
         facts = all(entry.facts.get(key) == value for key, value in wanted.items() if value)
         return facts and kind in (None, entry.kind) and low <= entry.time < high
 
-    newest = open_audit(load_config(config)).entries(newest_first=True)
-    found = list(islice(filter(fits, newest), last))
+    with _opened(load_config(config)) as opened:
+        found = list(islice(filter(fits, opened.entries(newest_first=True)), last))
     if as_json:
         print_json([json.loads(entry.data) for entry in found])
         return
@@ -282,9 +279,63 @@ Hand it to the other members, or publish it: what it covers can then no longer b
 @json_option
 def checkpoint(config: Path, as_json: bool) -> None:
     """Sign the log as it is now."""
-    made = open_audit(load_config(config)).checkpoint(time.time())
+    with _opened(load_config(config)) as opened:
+        made = opened.checkpoint(time.time())
     if as_json:
         values = {"origin": made.origin, "size": made.size, "root": made.root.hex()}
         print_json({**values, "note": made.note})
     else:
         click.echo(made.note, nl=False)
+
+
+@audit.command(
+    epilog="""\b
+Examples:
+  fedcredit audit exchange platform.toml
+  fedcredit audit exchange platform.toml --provider tax --provider social --json
+
+The platform and its providers witness each other's logs, as they do in every session of an
+institution. Run it daily: what was witnessed can no longer be rewritten unnoticed. Ends with code
+3 if anybody refuses a log."""
+)
+@click.argument("config", type=_path)
+@click.option("--provider", "providers", multiple=True, help="Default: all. Repeat.")
+@json_option
+@click.pass_context
+def exchange(ctx: click.Context, config: Path, providers: tuple[str, ...], as_json: bool) -> None:
+    """Exchange checkpoints with the providers."""
+    # Everything numeric comes with it.
+    from fedcredit.cli.platform import open_platform
+
+    with open_platform(config) as (_, federation):
+        done = federation.exchange_checkpoints(providers=providers or None)
+        platform = federation.platform
+    refused = {platform: sorted(done.refused)} | {
+        name: sorted(names) for name, names in done.reports.items()
+    }
+    if as_json:
+        print_json(
+            {
+                "size": done.size,
+                "cosigned": list(done.cosigned),
+                "witnessed": list(done.witnessed),
+                "refused": {name: names for name, names in refused.items() if names},
+            }
+        )
+    else:
+        rows = [
+            (
+                name,
+                "no" if name in done.refused else "yes",
+                "no" if name in done.refused_by else "yes",
+                ", ".join(refused.get(name, [])),
+            )
+            for name in (*done.witnessed, *done.refused)
+        ]
+        columns = ["provider", "witnessed", f"has cosigned {platform}", "refuses the logs of"]
+        print_table("Checkpoints", columns, rows)
+        click.echo(f"{platform} has shown {done.size} entries")
+        for name, why in (*done.refused.items(), *done.refused_by.items()):
+            click.echo(f"{name}: {why}", err=True)
+    if any(refused.values()) or done.refused_by:
+        ctx.exit(_TAMPERED)

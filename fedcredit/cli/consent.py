@@ -185,7 +185,7 @@ def list_consents(
     from fedcredit.governance.keys import normalise_subject
 
     who = None if subject is None else normalise_subject(subject)
-    with open_node(config) as node, node.ledger.reading() as tx:
+    with open_node(config, must_exist=True) as node, node.ledger.reading() as tx:
         records = node.consents.listing(tx, time.time(), subject=who, institution=institution)
     if as_json:
         fields = "subject institution purpose scope jti kid not_before expires registered max_uses"
@@ -314,7 +314,7 @@ def _inspect(text: str, key: Path | None, node: Path | None, now: float) -> dict
     elif now < start - CLOCK_SKEW:
         state = "not yet"
     if node is not None:
-        with open_node(node) as at, at.ledger.reading() as tx:
+        with open_node(node, must_exist=True) as at, at.ledger.reading() as tx:
             found = at.keys.find(signed.kid, tx)
             listed = at.consents.listing(tx, now, subject=facts["subject"], jti=facts["id"])
             if at.consents.withdrawn(tx, facts["subject"], facts["id"]) is not None:

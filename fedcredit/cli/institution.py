@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import getpass
 import hashlib
 import time
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,16 +31,10 @@ def institution() -> None:
     """Admit, suspend and release the institutions that ask about enterprises."""
 
 
-@contextlib.contextmanager
-def _ledger(path: Path) -> Iterator[Ledger]:
-    from fedcredit.governance.ledger import Ledger
+def _ledger(path: Path, *, must_exist: bool = False) -> AbstractContextManager[Ledger]:
+    from fedcredit.node.governing import using_ledger
 
-    config = load_config(path)
-    ledger = Ledger(config.database, party=config.party)
-    try:
-        yield ledger
-    finally:
-        ledger.close()
+    return using_ledger(load_config(path), must_exist=must_exist)
 
 
 @institution.command(
@@ -116,7 +109,7 @@ def list_(config: Path, as_json: bool) -> None:
     """List the institutions with their assessments and suspensions."""
     from fedcredit.governance.institutions import list_institutions
 
-    with _ledger(config) as ledger, ledger.reading() as connection:
+    with _ledger(config, must_exist=True) as ledger, ledger.reading() as connection:
         found = list_institutions(connection)
     if as_json:
         print_json(
@@ -205,7 +198,7 @@ def alarms(
     """List what the rules noticed, newest first."""
     from fedcredit.governance.alarms import list_alarms
 
-    with _ledger(config) as ledger, ledger.reading() as connection:
+    with _ledger(config, must_exist=True) as ledger, ledger.reading() as connection:
         found = list_alarms(connection, institution=name, open_only=open_only)
     if as_json:
         print_json(

@@ -37,16 +37,18 @@ class Node:
     ----------
     path : Path
         The party's configuration file.
+    must_exist : bool
+        See :func:`fedcredit.node.governing.open_ledger`.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, must_exist: bool = False) -> None:
         from fedcredit.governance.consent import ConsentBook
         from fedcredit.governance.keys import KeyRegistry
-        from fedcredit.governance.ledger import Ledger
+        from fedcredit.node.governing import open_ledger
 
         self._config = load_config(path)
         self.party = self._config.party
-        self.ledger = Ledger(self._config.database, party=self.party)
+        self.ledger = open_ledger(self._config, must_exist=must_exist)
         self.keys = KeyRegistry(self.ledger, self.party)
         self.consents = ConsentBook(self.keys, self.party)
 
@@ -58,9 +60,9 @@ class Node:
 
         Gives the transaction and a list to which the subjects concerned are added.
         """
-        from fedcredit.governance.audit import AuditLog
+        from fedcredit.node.governing import open_log
 
-        log = AuditLog(self.ledger, self._config.load_signing().identity, self.party)
+        log = open_log(self._config, self.ledger)
         subjects: list[str] = []
         with self.ledger.transaction() as tx:
             yield tx, subjects
@@ -69,9 +71,9 @@ class Node:
 
 
 @contextlib.contextmanager
-def open_node(path: Path) -> Iterator[Node]:
-    """Open a party's governance database."""
-    node = Node(path)
+def open_node(path: Path, *, must_exist: bool = False) -> Iterator[Node]:
+    """Open a party's governance database; to read it, ``must_exist``."""
+    node = Node(path, must_exist=must_exist)
     try:
         yield node
     finally:
@@ -172,7 +174,7 @@ Examples:
 @json_option
 def list_keys(config: Path, subject: str | None, institution: str | None, as_json: bool) -> None:
     """List the keys."""
-    with open_node(config) as node:
+    with open_node(config, must_exist=True) as node:
         keys = node.keys.list(owner=subject or institution)
     if as_json:
         fields = ("kid", "owner_kind", "owner", "status", "valid_from", "valid_to", "added")

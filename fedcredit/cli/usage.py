@@ -50,14 +50,13 @@ def usage(
     as_json: bool,
 ) -> None:
     """Report the use of the data of CONFIG's party."""
-    from fedcredit.governance.ledger import Ledger
     from fedcredit.models.report.usage_data import collect
+    from fedcredit.node.governing import using_ledger
 
     if since is not None and until is not None and since >= until:
         raise click.UsageError("--since must be before --until")
     node = load_config(config)
-    ledger = Ledger(node.database, party=node.party)
-    try:
+    with using_ledger(node, must_exist=True) as ledger:
         report = collect(
             ledger,
             party=node.party,
@@ -67,8 +66,6 @@ def usage(
             institution=institution,
             field=field,
         )
-    finally:
-        ledger.close()
     if csv_path is not None:
         with _written(csv_path):
             report.usage.to_csv(csv_path, index=False)

@@ -22,8 +22,10 @@ from fedcredit.errors import InputError
 from fedcredit.governance import witness as witnesses
 from fedcredit.governance.audit_check import check_log, pack_opening
 from fedcredit.governance.audit_read import AuditReader
+from fedcredit.governance.bulk import insertion
 from fedcredit.governance.checkpoint import (
     Checkpoint,
+    is_signed,
     open_checkpoint,
     sign_checkpoint,
 )
@@ -44,8 +46,8 @@ _STEP = "audit log"
 #: Witnesses' copies from before and from after the entry that go into its evidence.
 _COPIES = 3
 _MAX_KIND = 32
-_ADD_ENTRY, _ADD_NODE = sa.insert(AUDIT_ENTRIES), sa.insert(AUDIT_NODES)
-_ADD_OPENING = sa.insert(AUDIT_OPENINGS)
+_TABLES = (AUDIT_ENTRIES, AUDIT_NODES, AUDIT_OPENINGS)
+_ADD_ENTRY, _ADD_NODE, _ADD_OPENING = (insertion(t) for t in _TABLES)
 
 
 class AuditLog(AuditReader):
@@ -130,27 +132,24 @@ class AuditLog(AuditReader):
             leaves = subject_leaves(salt, subjects, consents)
         number = self.size(tx)
         entry = Entry.make(number, kind, self.origin, fields or {}, now=now, leaves=leaves)
-        if any(subject.encode() in entry.data for subject in subjects):
+        text = entry.data.decode()
+        if any(subject in text for subject in subjects):
             raise InputError(
                 "the fields of an entry name an enterprise.",
                 party=self.party,
                 step=_STEP,
                 fix="pass enterprises as subjects only",
             )
-        tx.execute(
-            _ADD_ENTRY,
-            {"number": number, "time": entry.time, "kind": kind, "entry": entry.data},
-        )
+        _ADD_ENTRY(tx, number=number, time=entry.time, kind=kind, entry=entry.data)
         made = merkle.Frontier(number, self._completed(tx, number)).append(
             merkle.leaf_hash(entry.data)
         )
-        tx.execute(
-            _ADD_NODE,
-            [{"level": level, "position": at, "hash": value} for level, at, value in made],
+        _ADD_NODE.many(
+            tx, [{"level": level, "position": at, "hash": value} for level, at, value in made]
         )
         if subjects:
-            text = pack_opening(subjects, consents)
-            tx.execute(_ADD_OPENING, {"number": number, "salt": salt, "subjects": text})
+            opening = pack_opening(subjects, consents)
+            _ADD_OPENING(tx, number=number, salt=salt, subjects=opening)
         return number
 
     def _completed(self, tx: sa.Connection, size: int) -> list[bytes]:
@@ -214,7 +213,8 @@ class AuditLog(AuditReader):
         if last is not None:
             if last.size > size or self._root(tx, last.size) != last.root:
                 self._damaged("does not continue its last checkpoint")
-            if last.size == size:
+            # After a renewal of the key the same state is signed again.
+            if last.size == size and is_signed(last.note, self.origin, self._identity.public_key):
                 return last
         return witnesses.store(tx, sign_checkpoint(self.origin, size, root, self._identity), now)
 

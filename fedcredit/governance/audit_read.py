@@ -127,6 +127,22 @@ class AuditReader:
             entry.number for entry in self.entries() if entry.facts.get("request") == request
         )
 
+    def consents_of(self, tx: sa.Connection, request: str) -> list[bytes]:
+        """Return the hashes of the consents in the last admitted entry of a request, or none.
+
+        Parameters
+        ----------
+        tx : sqlalchemy.Connection
+            In which the log may be read.
+        request : str
+            The hex of its digest.
+        """
+        for entry in self.entries(newest_first=True):
+            if entry.facts.get("request") == request and entry.kind in ("score", "verify"):
+                row = tx.execute(sa.select(_O.subjects).where(_O.number == entry.number)).first()
+                return [] if row is None else unpack_opening(row.subjects)[1]
+        return []
+
     def disclosure(self, tx: sa.Connection, number: int, subject: str) -> Disclosure:
         """Return what opens an entry for one of its enterprises.
 

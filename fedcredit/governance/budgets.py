@@ -11,14 +11,14 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import sqlalchemy as sa
 
 from fedcredit.errors import InputError, Refusal
 from fedcredit.governance.alarms import alarm
-from fedcredit.governance.bulk import among, listed, upsert
-from fedcredit.governance.patterns import DAY, check_search, check_walk, refuse_scraping
+from fedcredit.governance.bulk import Builder, Statement
+from fedcredit.governance.patterns import COUNT, DAY, check_search, check_walk, refuse_scraping
 from fedcredit.governance.question import Question
 from fedcredit.governance.schema import COUNTERS, SEARCHES, SUBJECT_COUNTERS
 
@@ -154,52 +154,49 @@ def charge(
         _Count(f"day:target:{question.target}", n, rules.per_model_per_day),
         *(_Count(f"day:field:{name}", n, rules.per_field_per_day) for name in question.fields),
     ]
-    periods = [item.period(now) for item in counts]
-    rows = listed(
-        tx, what=[c.what for c in counts], period=periods, questions=[c.add for c in counts]
-    ).subquery()
-    upsert(
-        tx,
-        COUNTERS,
-        sa.select(sa.literal(who).label("institution"), rows),
-        add=["questions"],
-    )
-    sums = {
-        (row.what, row.period): row.questions
-        for row in tx.execute(
-            sa.select(COUNTERS.c.what, COUNTERS.c.period, COUNTERS.c.questions).where(
-                COUNTERS.c.institution == who, COUNTERS.c.period.in_(sorted(set(periods)))
-            )
-        )
+    added = {
+        "what": [item.what for item in counts],
+        "period": [item.period(now) for item in counts],
+        "questions": [item.add for item in counts],
     }
-    for item, period in zip(counts, periods, strict=True):
-        _hold(tx, rules, who, item, sums[item.what, period], now)
+    sums = {row.what: row.questions for row in COUNT(tx, {"counts": added}, institution=who)}
+    for item in counts:
+        _hold(tx, rules, who, item, sums[item.what], now)
+
+
+def _count_subjects(build: Builder) -> Any:
+    rows = build.listed("asked", subject=str)
+    chosen = sa.select(
+        sa.bindparam("institution", type_=sa.Text).label("institution"),
+        rows.c.subject,
+        sa.literal("day").label("what"),
+        sa.bindparam("day", type_=sa.BigInteger).label("period"),
+        sa.literal(1, sa.BigInteger).label("questions"),
+    )
+    return build.upsert(SUBJECT_COUNTERS, chosen, add=["questions"]).returning(
+        SUBJECT_COUNTERS.c.questions
+    )
+
+
+_COUNT_SUBJECTS = Statement(_count_subjects)
+_QUESTIONS_OF = Statement(
+    lambda _: sa.select(COUNTERS.c.questions).where(
+        COUNTERS.c.institution == sa.bindparam("institution", type_=sa.Text),
+        COUNTERS.c.what == "day:questions",
+        COUNTERS.c.period == sa.bindparam("day", type_=sa.BigInteger),
+    )
+)
 
 
 def _charge_subjects(tx: sa.Connection, rules: BudgetRules, question: Question, day: int) -> int:
     """Count the question at each of its enterprises; return how many are new on that day."""
-    rows = listed(tx, subject=question.subjects).subquery()
-    upsert(
-        tx,
-        SUBJECT_COUNTERS,
-        sa.select(
-            sa.literal(question.institution).label("institution"),
-            rows.c.subject,
-            sa.literal("day").label("what"),
-            sa.literal(day, sa.BigInteger).label("period"),
-            sa.literal(1, sa.BigInteger).label("questions"),
-        ),
-        add=["questions"],
-    )
-    asked = SUBJECT_COUNTERS.c.questions
-    new, most = tx.execute(
-        sa.select(sa.func.sum(sa.case((asked == 1, 1), else_=0)), sa.func.max(asked)).where(
-            SUBJECT_COUNTERS.c.institution == question.institution,
-            among(tx, SUBJECT_COUNTERS.c.subject, question.subjects),
-            SUBJECT_COUNTERS.c.what == "day",
-            SUBJECT_COUNTERS.c.period == day,
-        )
-    ).one()
+    # In the order of the key, which is that of the pages.
+    asked = {"asked": {"subject": sorted(question.subjects)}}
+    counts = [
+        count
+        for (count,) in _COUNT_SUBJECTS(tx, asked, institution=question.institution, day=day).all()
+    ]
+    new, most = counts.count(1), max(counts)
     if most > rules.per_subject_per_day:
         raise Refusal(
             f"an enterprise has been asked about {rules.per_subject_per_day} times today.",
@@ -207,7 +204,7 @@ def _charge_subjects(tx: sa.Connection, rules: BudgetRules, question: Question, 
             step="budgets",
             fix="ask again tomorrow (UTC)",
         )
-    return int(new)
+    return new
 
 
 def _hold(
@@ -235,13 +232,7 @@ def _hold(
 def _tidy(tx: sa.Connection, rules: BudgetRules, who: str, now: float) -> None:
     """With the first question of a day, delete what no rule looks at any more."""
     day = int(now // DAY)
-    today = tx.scalar(
-        sa.select(COUNTERS.c.questions).where(
-            COUNTERS.c.institution == who,
-            COUNTERS.c.what == "day:questions",
-            COUNTERS.c.period == day,
-        )
-    )
+    today = _QUESTIONS_OF(tx, institution=who, day=day).scalar()
     if today is not None:
         return
     for period, seconds in _SECONDS.items():

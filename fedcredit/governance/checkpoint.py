@@ -20,7 +20,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import NoReturn
@@ -37,8 +37,10 @@ __all__ = [
     "check_origin",
     "cosign",
     "cosigned_at",
+    "is_signed",
     "key_id",
     "merge_signatures",
+    "only_signers",
     "open_checkpoint",
     "open_note",
     "same_history",
@@ -267,6 +269,30 @@ def merge_signatures(note: str, other: str) -> str:
     merged = note + "".join(added)
     _split(merged)
     return merged
+
+
+def only_signers(note: str, names: Collection[str]) -> str:
+    """Return a note without the signature lines of others than ``names``.
+
+    Raises
+    ------
+    AuthenticationError
+        It is malformed, or nobody of them signed it.
+    """
+    text, signatures = _split(note)
+    kept = [_line(name, raw) for name, raw in signatures if name in names]
+    if not kept:
+        _refuse("is not signed with the key of this log")
+    return text + "\n" + "".join(kept)
+
+
+def is_signed(note: str, name: str, key: Ed25519PublicKey) -> bool:
+    """Return whether a note has a valid signature of this key."""
+    try:
+        open_note(note, name, key)
+    except AuthenticationError:
+        return False
+    return True
 
 
 def _cosigned(text: str, second: int) -> bytes:

@@ -40,5 +40,6 @@ CODES: dict[str, str] = {
     "request_repeated": "the same request came before",
     "share_invalid": "a party's contribution to the answer does not check",
     "part_failed": "a party could not compute its part",
+    "declined_elsewhere": "another party of the model declined, so this one did not answer",
     "log_failed": "the answer could not be logged, so none was given",
 }

@@ -3,32 +3,52 @@
 Every function takes part in a transaction of the caller, so that a use, the budget that it costs
 and the log entry that it leaves stand or fall together. Transactions of one ledger are serialised;
 beyond that the database itself holds a consent to its uses (a conditional update) and a request to
-one use of it (a primary key), whatever else writes to it.
+one answer (a primary key), whatever else writes to it.
+
+Thousands of registered consents are held to the rules by one statement. Where that finds that not
+all of them do, or where tokens come with the question, each is judged by itself, which also tells
+the reason of a refusal.
 """
 
 from __future__ import annotations
 
 import contextlib
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Final
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
 from fedcredit.errors import Refusal
 from fedcredit.governance.consent_rules import (
+    CheckedConsents,
     ConsentRecord,
     Standing,
     State,
     check_signer,
+    digest_of,
+    digests_of,
+    is_reference,
     judge,
     owns,
     record_of,
-    repeated,
+    repeated_request,
     row_of,
     standing_of,
+)
+from fedcredit.governance.consent_statements import (
+    ADD_CONSENT,
+    ADD_REQUEST,
+    ADD_TOKEN,
+    CAME_BEFORE,
+    COVERING,
+    DROP_REQUEST,
+    GIVE_BACK,
+    IDS,
+    STANDINGS,
+    USE,
+    WITHDRAWN,
 )
 from fedcredit.governance.consent_token import (
     MAX_VALIDITY_DAYS,
@@ -40,7 +60,7 @@ from fedcredit.governance.consent_token import (
 )
 from fedcredit.governance.keys import KeyRegistry
 from fedcredit.governance.question import Question
-from fedcredit.governance.schema import CONSENT_USES, CONSENTS, KEYS, REVOCATIONS
+from fedcredit.governance.schema import CONSENTS, KEYS, REVOCATIONS
 from fedcredit.governance.tokens import (
     CLOCK_SKEW,
     CONSENT,
@@ -51,53 +71,12 @@ from fedcredit.governance.tokens import (
     check_subject,
     check_time,
     read_token,
-    token_digest,
 )
 
 __all__ = ["CheckedConsents", "Consent", "ConsentBook", "ConsentRecord", "State", "parse_consent"]
 
-_REFERENCE: Final = re.compile(r"sha256:[0-9a-f]{64}")
-#: Items of one IN list: SQLite takes 32,766 variables, PostgreSQL 65,535.
+#: Items of one list.
 _BATCH: Final = 4096
-
-
-#: Registered consents by digest, in the order of :class:`Standing`; built once, as it is long.
-_STANDINGS: Final = (
-    sa.select(
-        *(CONSENTS.c[name] for name in Standing._fields[:10]),
-        *(KEYS.c.status, REVOCATIONS.c.time, CONSENT_USES.c.time),
-    )
-    .select_from(
-        CONSENTS.outerjoin(KEYS, KEYS.c.kid == CONSENTS.c.kid)
-        .outerjoin(REVOCATIONS, REVOCATIONS.c.jti == CONSENTS.c.jti)
-        .outerjoin(
-            CONSENT_USES,
-            sa.and_(
-                CONSENT_USES.c.jti == CONSENTS.c.jti,
-                CONSENT_USES.c.request == sa.bindparam("request"),
-            ),
-        )
-    )
-    .where(CONSENTS.c.digest.in_(sa.bindparam("digests", expanding=True)))
-)
-
-
-@dataclass(frozen=True)
-class CheckedConsents:
-    """Consents that cover a question, in the order of its subjects, not used yet.
-
-    Attributes
-    ----------
-    ids : tuple of str
-    digests : tuple of bytes
-        SHA-256 of each token.
-    request : bytes
-    """
-
-    ids: tuple[str, ...] = field(repr=False)
-    digests: tuple[bytes, ...] = field(repr=False)
-    request: bytes = field(repr=False)
-    fresh: tuple[tuple[Consent, str], ...] = field(repr=False)
 
 
 class ConsentBook:
@@ -187,16 +166,22 @@ class ConsentBook:
             With the code of the first consent that does not do: ``consent_missing``,
             ``_malformed``, ``_signature``, ``_key``, ``_subject``, ``_audience``, ``_revoked``,
             ``_expired``, ``_not_yet``, ``_purpose``, ``_scope``, ``_used``; or
-            ``request_repeated``.
+            ``request_repeated`` (which :meth:`consume` finds as well).
         """
         if len(consents) != len(subjects):
             CONSENT.refuse("of a subject is missing", "consent_missing")
-        digests = [_digest(consent) for consent in consents]
-        found = self._registered(tx, digests, request)
+        needed = scope_needed(use, target, reasons)
+        digests = digests_of(consents)
+        ids = self._covered(
+            tx, subjects, digests, sorted(needed), institution=institution, purpose=purpose, now=now
+        )
+        if len(ids) == len(digests):
+            return CheckedConsents(ids, digests, institution, request, ())
+        found = self._registered(tx, digests)
         fresh = {
             digest: text
             for digest, text in zip(digests, consents, strict=True)
-            if digest not in found and not _REFERENCE.fullmatch(text)
+            if digest not in found and not is_reference(text)
         }
         verified: tuple[tuple[Consent, str], ...] = ()
         if fresh:
@@ -206,16 +191,39 @@ class ConsentBook:
                 (consent.digest, standing_of(consent, known.get(consent.id)))
                 for consent, _ in verified
             )
-        needed = scope_needed(use, target, reasons)
-        ids: list[str] = []
-        with self._placing(len(digests), lambda: len(ids)):
+        again = CAME_BEFORE(tx, institution=institution, request=request).first() is not None
+        judged = 0
+        with self._placing(len(digests), lambda: judged):
             for subject, digest in zip(subjects, digests, strict=True):
                 standing = found.get(digest)
                 if standing is None:
                     CONSENT.refuse("is not registered here", "consent_missing", "send the token")
-                judge(standing, subject, institution, purpose, needed, now)
-                ids.append(standing.jti)
-        return CheckedConsents(tuple(ids), tuple(digests), request, verified)
+                judge(standing, subject, institution, purpose, needed, now, repeated=again)
+                judged += 1
+        registered = tuple(one.id for one in found.values() if one.id is not None)
+        return CheckedConsents(registered, digests, institution, request, verified)
+
+    def _covered(
+        self,
+        tx: sa.Connection,
+        subjects: Sequence[str],
+        digests: Sequence[bytes],
+        needed: Sequence[str],
+        **question: Any,
+    ) -> tuple[int, ...]:
+        """Return the ids of the registered consents that cover the question, all at once."""
+        if len(needed) > 2 or not digests:
+            return ()
+        # A scope stands as a JSON list of words without quotes in them.
+        words = [json.dumps(word) for word in (*needed, *needed)]
+        rows = COVERING(
+            tx,
+            {"asked": {"digest": digests, "subject": subjects}},
+            needed=words[0],
+            needed_too=words[1],
+            **question,
+        ).all()
+        return tuple([number for (number,) in rows if number is not None])
 
     def consume(self, tx: sa.Connection, checked: CheckedConsents, now: float) -> None:
         """Register what is new and use every consent once, for the request, or none.
@@ -226,24 +234,46 @@ class ConsentBook:
             ``consent_used`` or ``request_repeated``: another transaction came first. The caller's
             transaction must then be rolled back.
         """
+        ids = list(checked.ids)
         if checked.fresh:
             self._register(tx, checked.fresh, now)
-        # In the order of the index, which makes the insertion cheaper.
-        ids = sorted(checked.ids)
+            new = {"asked": {"value": [consent.id for consent, _ in checked.fresh]}}
+            ids += [number for (number,) in IDS(tx, new).all()]
         try:
-            tx.execute(
-                sa.insert(CONSENT_USES),
-                [{"jti": one, "request": checked.request, "time": now} for one in ids],
-            )
+            ADD_REQUEST(tx, institution=checked.institution, request=checked.request, time=now)
         except IntegrityError:
-            raise repeated() from None
-        done = tx.execute(
-            sa.update(CONSENTS)
-            .where(CONSENTS.c.jti.in_(ids), CONSENTS.c.used < CONSENTS.c.max_uses)
-            .values(used=CONSENTS.c.used + 1)
-        ).rowcount
-        if done != len(ids):
+            raise repeated_request() from None
+        # In the order of the rows. One that is used up meanwhile is missing in the count.
+        if USE(tx, {"asked": {"value": sorted(ids)}}).rowcount != len(checked.digests):
             CONSENT.refuse("is used up", "consent_used")
+
+    def was_used(self, tx: sa.Connection, institution: str, request: bytes) -> bool:
+        """Whether consents were used for a request, and not given back."""
+        return CAME_BEFORE(tx, institution=institution, request=request).first() is not None
+
+    def give_back(
+        self, tx: sa.Connection, institution: str, request: bytes, digests: Sequence[bytes]
+    ) -> int:
+        """Undo the uses of a request that was not answered and will not be.
+
+        Parameters
+        ----------
+        tx : Connection
+        institution : str
+        request : bytes
+        digests : sequence of bytes
+            SHA-256 of the consents that it used.
+
+        Returns
+        -------
+        int
+            Uses that were given back; 0 if the request used none, or gave them back before.
+        """
+        gone = DROP_REQUEST(tx, institution=institution, request=request).rowcount
+        if not gone or not digests:
+            return 0
+        GIVE_BACK(tx, {"asked": {"value": digests}})
+        return len(digests)
 
     def present(self, tx: sa.Connection, tokens: Sequence[str], now: float) -> tuple[bytes, ...]:
         """Check consents and register them for questions to come; also ones that start later.
@@ -265,12 +295,11 @@ class ConsentBook:
         Refusal
             The first one that does not check; the caller's transaction must then be rolled back.
         """
-        digests = tuple(_digest(text, references=False) for text in tokens)
+        digests = tuple(digest_of(text, references=False) for text in tokens)
         for start in range(0, len(tokens), _BATCH):
             part = dict(zip(digests[start : start + _BATCH], tokens[start:], strict=False))
-            query = sa.select(CONSENTS.c.digest).where(CONSENTS.c.digest.in_(list(part)))
-            for row in tx.execute(query):
-                del part[bytes(row.digest)]
+            for digest in self._registered(tx, list(part)):
+                del part[digest]
             verified = self._verify(tx, part, now, digests, started=False)
             if self._withdrawn(tx, [consent.id for consent, _ in verified]):
                 CONSENT.refuse("was withdrawn by its subject", "consent_revoked")
@@ -345,17 +374,9 @@ class ConsentBook:
         one = f"{subject}.{jti}"
         return self._withdrawn(tx, [one]).get(one)
 
-    def _registered(
-        self, tx: sa.Connection, digests: Iterable[bytes], request: bytes
-    ) -> dict[bytes, Standing]:
-        wanted = list(set(digests))
-        found: dict[bytes, Standing] = {}
-        for start in range(0, len(wanted), _BATCH):
-            part = {"digests": wanted[start : start + _BATCH], "request": request}
-            found.update(
-                (row[1], Standing._make(row)) for row in tx.execute(_STANDINGS, part).all()
-            )
-        return found
+    def _registered(self, tx: sa.Connection, digests: Sequence[bytes]) -> dict[bytes, Standing]:
+        rows = STANDINGS(tx, {"asked": {"digest": digests}}).all()
+        return {row.digest: row for row in map(Standing._make, rows)}
 
     def _verify(
         self,
@@ -385,23 +406,24 @@ class ConsentBook:
         return tuple((consent, signed.text) for signed, consent in read)
 
     def _occupied(self, tx: sa.Connection, ids: Sequence[str]) -> bool:
-        query = sa.select(CONSENTS.c.jti).where(CONSENTS.c.jti.in_(ids)).limit(1)
-        return tx.execute(query).first() is not None
+        return bool(ids) and IDS(tx, {"asked": {"value": ids}}).first() is not None
 
     def _withdrawn(self, tx: sa.Connection, ids: Sequence[str]) -> dict[str, float]:
-        query = sa.select(REVOCATIONS.c.jti, REVOCATIONS.c.time).where(REVOCATIONS.c.jti.in_(ids))
-        return {row.jti: row.time for row in tx.execute(query)}
+        if not ids:
+            return {}
+        return {row.jti: row.time for row in WITHDRAWN(tx, {"asked": {"value": ids}})}
 
     def _register(
         self, tx: sa.Connection, verified: Sequence[tuple[Consent, str]], now: float
     ) -> None:
         if not verified:
             return
-        rows = [row_of(consent, text, now) for consent, text in verified]
         try:
-            tx.execute(sa.insert(CONSENTS), rows)
+            ADD_CONSENT.many(tx, [row_of(consent, now) for consent, _ in verified])
         except IntegrityError:
             CONSENT.refuse("has the id of another one")
+        texts = [{"digest": consent.digest, "token": text} for consent, text in verified]
+        ADD_TOKEN.many(tx, texts)
 
     @contextlib.contextmanager
     def _placing(self, total: int, place: Callable[[], int]) -> Iterator[None]:
@@ -413,11 +435,3 @@ class ConsentBook:
                 refusal.reason = f"{refusal.reason[:-1]} (number {place() + 1} of {total})."
             refusal.at(party=self._party)
             raise
-
-
-def _digest(consent: str, *, references: bool = True) -> bytes:
-    if not isinstance(consent, str) or not consent:
-        CONSENT.refuse("is missing", "consent_missing")
-    if references and _REFERENCE.fullmatch(consent):
-        return bytes.fromhex(consent[7:])
-    return token_digest(consent)

@@ -3,26 +3,42 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from fedcredit.errors import Refusal
 from fedcredit.governance.consent_token import Consent, scope_of
 from fedcredit.governance.keys import RegisteredKey
-from fedcredit.governance.tokens import CLOCK_SKEW, CONSENT, SignedToken, check_signature
+from fedcredit.governance.tokens import (
+    CLOCK_SKEW,
+    CONSENT,
+    SignedToken,
+    check_signature,
+    token_digest,
+)
 
 __all__ = [
+    "CheckedConsents",
     "ConsentRecord",
     "Standing",
     "State",
     "check_signer",
+    "digest_of",
+    "digests_of",
+    "is_reference",
     "judge",
     "owns",
     "record_of",
-    "repeated",
+    "repeated_request",
     "row_of",
     "standing_of",
 ]
+
+_REFERENCE: Final = re.compile(r"sha256:[0-9a-f]{64}")
+_MARK: Final = "sha256:"
+_DIGEST_BYTES: Final = 32
 
 State = Literal["valid", "not yet", "expired", "used", "revoked", "key revoked"]
 
@@ -30,6 +46,7 @@ State = Literal["valid", "not yet", "expired", "used", "revoked", "key revoked"]
 class Standing(NamedTuple):
     """A consent as the rules see it, whether it is registered or comes with the question."""
 
+    id: int | None
     jti: str
     digest: bytes
     subject: str
@@ -42,7 +59,6 @@ class Standing(NamedTuple):
     used: int
     key_status: str | None
     revoked: float | None
-    repeated: float | None
 
 
 @dataclass(frozen=True)
@@ -78,9 +94,33 @@ class ConsentRecord:
     state: State
 
 
+@dataclass(frozen=True)
+class CheckedConsents:
+    """Consents that cover a question, in the order of its subjects, not used yet.
+
+    Attributes
+    ----------
+    ids : tuple of int
+        Of those that are registered, in any order.
+    digests : tuple of bytes
+        SHA-256 of each token.
+    institution : str
+    request : bytes
+    fresh : tuple
+        Those that are to be registered.
+    """
+
+    ids: tuple[int, ...] = field(repr=False)
+    digests: tuple[bytes, ...] = field(repr=False)
+    institution: str
+    request: bytes = field(repr=False)
+    fresh: tuple[tuple[Consent, str], ...] = field(repr=False)
+
+
 def standing_of(consent: Consent, revoked: float | None) -> Standing:
     """Return how a consent stands that comes with the question."""
     return Standing(
+        id=None,
         jti=consent.id,
         digest=consent.digest,
         subject=consent.subject,
@@ -93,7 +133,6 @@ def standing_of(consent: Consent, revoked: float | None) -> Standing:
         used=0,
         key_status="active",
         revoked=revoked,
-        repeated=None,
     )
 
 
@@ -104,8 +143,14 @@ def judge(
     purpose: str,
     needed: frozenset[str],
     now: float,
+    *,
+    repeated: bool,
 ) -> None:
-    """Hold one consent to the question; whose it is comes first, so that others learn no more."""
+    """Hold one consent to the question; whose it is comes first, so that others learn no more.
+
+    ``consent_statements.COVERING`` says the same in SQL for thousands at once: what is added
+    here belongs there.
+    """
     if standing.subject != subject:
         CONSENT.refuse("is another enterprise's", "consent_subject")
     if standing.institution != institution:
@@ -123,13 +168,13 @@ def judge(
     scope = standing.scope if isinstance(standing.scope, frozenset) else scope_of(standing.scope)
     if not needed <= scope:
         CONSENT.refuse("does not cover what is asked", "consent_scope")
-    if standing.repeated is not None:
-        raise repeated()
+    if repeated:
+        raise repeated_request()
     if standing.used >= standing.max_uses:
         CONSENT.refuse("is used up", "consent_used")
 
 
-def repeated() -> Refusal:
+def repeated_request() -> Refusal:
     """Make the refusal of a request that came before."""
     return Refusal(
         "the same request came before.",
@@ -157,7 +202,7 @@ def owns(key: RegisteredKey, subject: str) -> bool:
     return key.owner_kind == "subject" and key.owner == subject
 
 
-def row_of(consent: Consent, text: str, now: float) -> dict[str, Any]:
+def row_of(consent: Consent, now: float) -> dict[str, Any]:
     """Return the row in which a consent is registered."""
     return {
         "jti": consent.id,
@@ -172,7 +217,6 @@ def row_of(consent: Consent, text: str, now: float) -> dict[str, Any]:
         "expires": consent.expires,
         "max_uses": consent.max_uses,
         "used": 0,
-        "token": text,
         "registered": now,
     }
 
@@ -206,3 +250,40 @@ def record_of(row: Any, now: float) -> ConsentRecord:
         revoked=row.time,
         state=state,
     )
+
+
+def is_reference(consent: str) -> bool:
+    """Tell whether a text refers to a registered consent."""
+    return _REFERENCE.fullmatch(consent) is not None
+
+
+def digests_of(consents: Sequence[str]) -> tuple[bytes, ...]:
+    """Return the digests of consents, each a token or a reference to a registered one.
+
+    Raises
+    ------
+    Refusal
+        ``consent_missing``.
+    """
+    # References alone are thousands: they are read as one text, and have to be its one spelling.
+    if consents and all(isinstance(text, str) and text.startswith(_MARK) for text in consents):
+        joined = "\n".join(consents)
+        try:
+            data = bytes.fromhex(joined.replace(_MARK, ""))
+        except ValueError:
+            data = b""
+        places = range(0, len(data), _DIGEST_BYTES)
+        spelled = _MARK + data.hex("\n", _DIGEST_BYTES).replace("\n", f"\n{_MARK}")
+        # Two references could stand in one text, on two lines.
+        if spelled == joined and len(places) == len(consents):
+            return tuple([data[at : at + _DIGEST_BYTES] for at in places])
+    return tuple(digest_of(consent) for consent in consents)
+
+
+def digest_of(consent: str, *, references: bool = True) -> bytes:
+    """Return the digest of one consent; without ``references`` it is a token in any case."""
+    if not isinstance(consent, str) or not consent:
+        CONSENT.refuse("is missing", "consent_missing")
+    if references and _REFERENCE.fullmatch(consent):
+        return bytes.fromhex(consent[7:])
+    return token_digest(consent)

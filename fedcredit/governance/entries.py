@@ -21,10 +21,11 @@ more whom the entry was about, not even by trying all enterprises there are.
 from __future__ import annotations
 
 import hmac
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from hashlib import shake_256
+from hashlib import sha256, shake_256
 from typing import Any
 
 from fedcredit.crypto import merkle
@@ -227,11 +228,15 @@ def subject_leaves(
             step=_STEP,
             fix="give the SHA-256 of every consent token, in the order of the enterprises",
         )
-    salts = _salts(salt, len(subjects))
-    leaf, commit = merkle.leaf_hash, _commit
-    if not consents:
-        return [leaf(commit(s, subject, b"")) for s, subject in zip(salts, subjects, strict=True)]
-    return [leaf(commit(*item)) for item in zip(salts, subjects, consents, strict=True)]
+    # merkle.leaf_hash of _commit, without a call of either per enterprise.
+    salts, commit = _salts(salt, len(subjects)), hmac.digest
+    start = _SUBJECT_TAG + bytes([CONSENT_BYTES if consents else 0])
+    return [
+        sha256(b"\x00" + commit(s, start + consent + subject.encode(), "sha256")).digest()
+        for s, subject, consent in zip(
+            salts, subjects, consents or itertools.repeat(b""), strict=False
+        )
+    ]
 
 
 def _salts(salt: bytes, count: int) -> list[bytes]:

@@ -190,13 +190,18 @@ class Gate:
             except StorageError as error:
                 raise self._unlogged(error) from None
 
-    def refuse(self, question: Question, refusal: Refusal) -> None:
-        """Log a refusal that was decided elsewhere (an unknown model, a malformed request)."""
-        refusal.at(party=self.party)
-        self._refused(question, refusal, self._clock())
+    def was_admitted(self, institution: str, request: bytes) -> bool:
+        """Whether a request was admitted here, and its consents were not given back."""
+        with self.ledger.reading() as tx:
+            return self.consents.was_used(tx, institution, request)
 
-    def note(self, kind: str, facts: dict[str, object], *, subjects: Sequence[str] = ()) -> int:
-        """Log something that is no question: a deployment, an alignment, a failed computation.
+    def give_back(self, institution: str, request: bytes) -> int:
+        """Give back the consents that a request used which was not answered; logged.
+
+        Returns
+        -------
+        int
+            Uses that were given back.
 
         Raises
         ------
@@ -205,7 +210,63 @@ class Gate:
         """
         try:
             with self.ledger.transaction() as tx:
-                return self.log.append(tx, kind, facts, subjects=subjects, now=self._clock())
+                digests = self.log.consents_of(tx, request.hex())
+                returned = self.consents.give_back(tx, institution, request, digests)
+                if returned:
+                    self.log.append(
+                        tx,
+                        "return",
+                        {
+                            "outcome": "accepted",
+                            "institution": institution,
+                            "request": request.hex(),
+                            "consents": returned,
+                        },
+                        now=self._clock(),
+                    )
+                return returned
+        except StorageError as error:
+            raise self._unlogged(error) from None
+
+    def refuse(self, question: Question, refusal: Refusal) -> None:
+        """Log a refusal that was decided elsewhere (an unknown model, a malformed request)."""
+        refusal.at(party=self.party)
+        self._refused(question, refusal, self._clock())
+
+    def note(
+        self,
+        kind: str,
+        facts: dict[str, object],
+        *,
+        subjects: Sequence[str] = (),
+        record: Callable[[sa.Connection, int, float], None] | None = None,
+    ) -> int:
+        """Log something that is no question: a deployment, a job of the platform.
+
+        Parameters
+        ----------
+        kind, facts, subjects
+            See :meth:`.audit.AuditLog.append`.
+        record : callable, optional
+            Writes more in the same transaction, given that, the entry's number and the time.
+
+        Returns
+        -------
+        int
+            The entry's number.
+
+        Raises
+        ------
+        Refusal
+            ``log_failed``.
+        """
+        try:
+            with self.ledger.transaction() as tx:
+                now = self._clock()
+                entry = self.log.append(tx, kind, facts, subjects=subjects, now=now)
+                if record is not None:
+                    record(tx, entry, now)
+                return entry
         except StorageError as error:
             raise self._unlogged(error) from None
 

@@ -34,13 +34,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import sqlalchemy as sa
 
 from fedcredit.errors import InputError, Refusal
 from fedcredit.governance.alarms import MEANINGS, alarm
-from fedcredit.governance.bulk import among, listed, upsert
+from fedcredit.governance.bulk import Builder, Statement
 from fedcredit.governance.question import Question
 from fedcredit.governance.schema import COUNTERS, SEARCHES, WALKS
 
@@ -52,6 +52,56 @@ __all__ = ["ALARM_CODES", "after_refusal", "alarm", "check_search", "check_walk"
 #: Codes of refusals that raise an alarm, and whether it suspends the institution.
 ALARM_CODES: dict[str, bool] = {"search_pattern": True, "scraping_pattern": True}
 DAY = 86400
+
+
+def _count(build: Builder) -> Any:
+    rows = build.listed("counts", what=str, period=int, questions=int)
+    chosen = sa.select(_INSTITUTION.label("institution"), rows)
+    return build.upsert(COUNTERS, chosen, add=["questions"]).returning(
+        COUNTERS.c.what, COUNTERS.c.questions
+    )
+
+
+def _add_searches(build: Builder) -> Any:
+    rows = build.listed("asked", subject=str, argument=str)
+    chosen = sa.select(
+        _INSTITUTION.label("institution"),
+        rows.c.subject,
+        _TARGET.label("predicate"),
+        rows.c.argument,
+        sa.bindparam("now", type_=sa.Double).label("time"),
+    )
+    return build.upsert(SEARCHES, chosen, replace=["time"])
+
+
+def _most_searched(build: Builder) -> Any:
+    same = sa.case((SEARCHES.c.predicate == _TARGET, 1), else_=0)
+    per_subject = (
+        sa.select(sa.func.sum(same).label("same"), sa.func.count().label("all"))
+        .where(
+            SEARCHES.c.institution == _INSTITUTION,
+            build.among(SEARCHES.c.subject, "asked", str),
+            SEARCHES.c.time > sa.bindparam("since", type_=sa.Double),
+        )
+        .group_by(SEARCHES.c.subject)
+        .subquery()
+    )
+    return sa.select(sa.func.max(per_subject.c.same), sa.func.max(per_subject.c.all))
+
+
+def _set_walks(build: Builder) -> Any:
+    ends = build.listed("ends", direction=str, subject=str, length=int)
+    chosen = sa.select(_INSTITUTION.label("institution"), ends)
+    return build.upsert(WALKS, chosen, replace=["subject", "length"])
+
+
+_INSTITUTION = sa.bindparam("institution", type_=sa.Text)
+_TARGET = sa.bindparam("target", type_=sa.Text)
+#: Adds to counters of an institution; returns what each then holds.
+COUNT = Statement(_count)
+_ADD_SEARCHES, _MOST_SEARCHED = Statement(_add_searches), Statement(_most_searched)
+_SET_WALKS = Statement(_set_walks)
+_WALKS_OF = Statement(lambda _: sa.select(WALKS).where(WALKS.c.institution == _INSTITUTION))
 
 
 def check_search(
@@ -83,33 +133,18 @@ def check_search(
     if declared is not None and len(declared) != len(question.subjects):
         raise InputError("there must be one declaration per enterprise.", step="budgets")
     if declared is None:
-        rows = listed(tx, subject=question.subjects).subquery()
-        argument: sa.ColumnElement[str] = sa.literal(_digest(question.detail))
+        arguments = [_digest(question.detail)] * len(question.subjects)
     else:
         arguments = [_digest(question.detail, text) for text in declared]
-        rows = listed(tx, subject=question.subjects, argument=arguments).subquery()
-        argument = rows.c.argument
-    new = sa.select(
-        sa.literal(question.institution).label("institution"),
-        rows.c.subject,
-        sa.literal(question.target).label("predicate"),
-        argument.label("argument"),
-        sa.literal(now, sa.Double).label("time"),
+    asked = {"institution": question.institution, "target": question.target}
+    _ADD_SEARCHES(
+        tx, {"asked": {"subject": question.subjects, "argument": arguments}}, now=now, **asked
     )
-    upsert(tx, SEARCHES, new, replace=["time"])
-    same = sa.case((SEARCHES.c.predicate == question.target, 1), else_=0)
-    per_subject = (
-        sa.select(sa.func.sum(same).label("same"), sa.func.count().label("all"))
-        .where(
-            SEARCHES.c.institution == question.institution,
-            among(tx, SEARCHES.c.subject, question.subjects),
-            SEARCHES.c.time > now - rules.search_days * DAY,
-        )
-        .group_by(SEARCHES.c.subject)
-        .subquery()
-    )
-    most = tx.execute(
-        sa.select(sa.func.max(per_subject.c.same), sa.func.max(per_subject.c.all))
+    most = _MOST_SEARCHED(
+        tx,
+        {"asked": {"value": question.subjects}},
+        since=now - rules.search_days * DAY,
+        **asked,
     ).one()
     if most[0] > rules.max_thresholds_per_subject or most[1] > rules.max_answers_per_subject:
         raise Refusal(
@@ -129,10 +164,7 @@ def check_walk(tx: sa.Connection, rules: BudgetRules, question: Question) -> Non
         ``scraping_pattern``. The transaction has to be rolled back.
     """
     lowest, highest = min(question.subjects), max(question.subjects)
-    found = {
-        row.direction: row
-        for row in tx.execute(sa.select(WALKS).where(WALKS.c.institution == question.institution))
-    }
+    found = {row.direction: row for row in _WALKS_OF(tx, institution=question.institution)}
     longest = 0
     rows: dict[str, list[str]] = {"direction": [], "subject": []}
     lengths = []
@@ -150,13 +182,7 @@ def check_walk(tx: sa.Connection, rules: BudgetRules, question: Question) -> Non
         lengths.append(length)
     if longest > rules.max_ordered_questions:
         refuse_scraping("the questions go through the enterprises in order.")
-    pairs = listed(tx, length=lengths, **rows).subquery()
-    upsert(
-        tx,
-        WALKS,
-        sa.select(sa.literal(question.institution).label("institution"), pairs),
-        replace=["subject", "length"],
-    )
+    _SET_WALKS(tx, {"ends": {"length": lengths, **rows}}, institution=question.institution)
 
 
 def note_unknown(
@@ -234,21 +260,8 @@ def after_refusal(
 
 def count(tx: sa.Connection, institution: str, what: str, period: int, number: int) -> int:
     """Add to one counter and return what it then holds."""
-    row = sa.select(
-        sa.literal(institution).label("institution"),
-        sa.literal(what).label("what"),
-        sa.literal(period, sa.BigInteger).label("period"),
-        sa.literal(number, sa.BigInteger).label("questions"),
-    )
-    upsert(tx, COUNTERS, row, add=["questions"])
-    found = tx.scalar(
-        sa.select(COUNTERS.c.questions).where(
-            COUNTERS.c.institution == institution,
-            COUNTERS.c.what == what,
-            COUNTERS.c.period == period,
-        )
-    )
-    return int(found or 0)
+    added = {"what": [what], "period": [period], "questions": [number]}
+    return int(COUNT(tx, {"counts": added}, institution=institution).one().questions)
 
 
 def refuse_scraping(reason: str) -> NoReturn:

@@ -27,7 +27,7 @@ __all__ = [
     "AUDIT_OPENINGS",
     "CHECKPOINTS",
     "CONSENTS",
-    "CONSENT_USES",
+    "CONSENT_TOKENS",
     "CONTRIBUTIONS",
     "COUNTERS",
     "INSTITUTIONS",
@@ -35,6 +35,7 @@ __all__ = [
     "METADATA",
     "QUESTIONS",
     "QUESTION_FIELDS",
+    "REQUESTS",
     "REVOCATIONS",
     "SEARCHES",
     "SUBJECT_COUNTERS",
@@ -66,11 +67,12 @@ KEYS = Table(
     Index(None, "owner_kind", "owner"),
 )
 
-#: Consents that were presented and checked.
+#: Consents that were presented and checked; narrow, as questions read and count thousands.
 CONSENTS = Table(
     "consents",
     METADATA,
-    Column("jti", String(64), primary_key=True),
+    Column("id", Integer, primary_key=True),
+    Column("jti", String(64), nullable=False, unique=True),
     Column("digest", LargeBinary, nullable=False, unique=True),
     Column("subject", String(18), nullable=False),
     Column("institution", String(128), nullable=False),
@@ -81,15 +83,22 @@ CONSENTS = Table(
     Column("expires", Float, nullable=False),
     Column("max_uses", Integer, nullable=False),
     Column("used", Integer, nullable=False),
-    Column("token", Text, nullable=False),
     Column("registered", Float, nullable=False),
     Index(None, "subject"),
     Index(None, "institution"),
 )
-CONSENT_USES = Table(
-    "consent_uses",
+#: Their signed texts, which are evidence and which no rule reads again.
+CONSENT_TOKENS = Table(
+    "consent_tokens",
     METADATA,
-    Column("jti", String(64), primary_key=True),
+    Column("digest", LargeBinary, primary_key=True),
+    Column("token", Text, nullable=False),
+)
+#: Requests for which consents were used: each is answered once.
+REQUESTS = Table(
+    "requests",
+    METADATA,
+    Column("institution", String(128), primary_key=True),
     Column("request", LargeBinary, primary_key=True),
     Column("time", Float, nullable=False),
     sqlite_with_rowid=False,

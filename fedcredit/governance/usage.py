@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import sqlalchemy as sa
 
 from fedcredit.errors import InputError
+from fedcredit.governance.bulk import Statement, insertion
 from fedcredit.governance.ledger import Ledger
 from fedcredit.governance.question import Question
 from fedcredit.governance.schema import CONTRIBUTIONS, QUESTION_FIELDS, QUESTIONS
@@ -44,6 +45,11 @@ JOB_PURPOSE = "joint_modelling"
 
 Measure = Literal["gain", "iv", "points"]
 _STEP = "usage"
+_ADD_QUESTION = Statement(
+    lambda _: QUESTIONS.insert().returning(QUESTIONS.c.id),
+    columns=[column.name for column in QUESTIONS.c if column.name != "id"],
+)
+_ADD_FIELD = insertion(QUESTION_FIELDS)
 
 
 def record(tx: sa.Connection, question: Question, outcome: str, entry: int, now: float) -> int:
@@ -146,12 +152,12 @@ def record_job(
     )
 
 
-def _record(tx: sa.Connection, values: dict[str, object], fields: Sequence[str]) -> int:
-    number = tx.execute(QUESTIONS.insert().values(values).returning(QUESTIONS.c.id)).scalar_one()
+def _record(tx: sa.Connection, values: dict[str, Any], fields: Sequence[str]) -> int:
+    number = int(_ADD_QUESTION(tx, **values).scalar_one())
     if fields:
         rows = [{"question": number, "field": name} for name in dict.fromkeys(fields)]
-        tx.execute(QUESTION_FIELDS.insert(), rows)
-    return int(number)
+        _ADD_FIELD.many(tx, rows)
+    return number
 
 
 def contributions(

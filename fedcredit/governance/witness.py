@@ -18,14 +18,25 @@ from fedcredit.governance.checkpoint import (
     check_origin,
     cosign,
     merge_signatures,
+    only_signers,
     open_checkpoint,
     same_history,
+    verify_cosignature,
 )
 from fedcredit.governance.ledger import Ledger
 from fedcredit.governance.schema import CHECKPOINTS
 from fedcredit.wire import Identity
 
-__all__ = ["ConsistencyProof", "find", "latest", "refused", "seen", "store", "witness"]
+__all__ = [
+    "ConsistencyProof",
+    "find",
+    "latest",
+    "refused",
+    "seen",
+    "store",
+    "witness",
+    "witness_present",
+]
 
 #: The proof between two sizes, or what fetches it from the party: ``ask(first, second)``.
 ConsistencyProof = Sequence[bytes] | Callable[[int, int], Sequence[bytes]]
@@ -33,6 +44,17 @@ ConsistencyProof = Sequence[bytes] | Callable[[int, int], Sequence[bytes]]
 _REFUSED = "#refused"
 _STEP = "witness a checkpoint"
 _T = CHECKPOINTS.c
+_LATEST = (
+    sa.select(_T.size, _T.root, _T.note)
+    .where(_T.origin == sa.bindparam("log"))
+    .order_by(_T.size.desc())
+    .limit(1)
+)
+_FIND = (
+    sa.select(_T.root, _T.note)
+    .where(_T.origin == sa.bindparam("log"), _T.size == sa.bindparam("at"))
+    .limit(1)
+)
 
 
 def seen(tx: sa.Connection, origin: str) -> list[Checkpoint]:
@@ -60,20 +82,13 @@ def refused(tx: sa.Connection) -> list[Checkpoint]:
 
 def latest(tx: sa.Connection, origin: str) -> Checkpoint | None:
     """Return the largest checkpoint kept of a log."""
-    row = tx.execute(
-        sa.select(_T.size, _T.root, _T.note)
-        .where(_T.origin == origin)
-        .order_by(_T.size.desc())
-        .limit(1)
-    ).first()
+    row = tx.execute(_LATEST, {"log": origin}).first()
     return None if row is None else Checkpoint(origin, row.size, bytes(row.root), row.note)
 
 
 def find(tx: sa.Connection, origin: str, size: int) -> Checkpoint | None:
     """Return the checkpoint kept of a log at a size."""
-    row = tx.execute(
-        sa.select(_T.root, _T.note).where(_T.origin == origin, _T.size == size).limit(1)
-    ).first()
+    row = tx.execute(_FIND, {"log": origin, "at": size}).first()
     return None if row is None else Checkpoint(origin, size, bytes(row.root), row.note)
 
 
@@ -147,25 +162,110 @@ def witness(
         given, or the log has forked; the notes of a fork are kept.
     """
     new = open_checkpoint(note, key, origin)
-    check_origin(new.origin)
     while True:
         with ledger.reading() as tx:
             known, same = latest(tx, new.origin), find(tx, new.origin, new.size)
         # The party is asked outside the transaction: it may take its time.
         fork = _fork(known, same, new, proof, ledger.party)
-        with ledger.transaction() as tx:
-            if latest(tx, new.origin) != known:
-                continue  # another process witnessed one in the meantime
-            if not fork:
-                # A cosignature says "the largest seen", once: one that is known gets no other.
-                return store(tx, cosign(new, identity, now) if identity and not same else new, now)
-            store(tx, new, now, where=new.origin + _REFUSED)
-        raise AuthenticationError(
-            f"the audit log {new.origin} {fork}; both checkpoints are kept as evidence.",
-            party=ledger.party,
-            step=_STEP,
-            fix="trust nothing of this log until its party has explained it to all members",
-        )
+        found = _keep(ledger, new, known, same, fork, now, identity)
+        if found is not None:  # else another process witnessed one in the meantime
+            return found
+
+
+def witness_present(
+    ledger: Ledger,
+    note: str,
+    key: Ed25519PublicKey,
+    now: float,
+    *,
+    origin: str,
+    since: int,
+    proof: Sequence[bytes],
+    identity: Identity,
+) -> Checkpoint | None:
+    """Check what a party says is the present state of its log; see :func:`witness`.
+
+    A log that has become smaller is refused like one that forks, and its note is kept.
+
+    Parameters
+    ----------
+    ledger : Ledger
+    note : str
+    key : Ed25519PublicKey
+    now : float
+    origin : str
+    since : int
+        Size of the largest checkpoint kept here (0 if none) before the party signed this one.
+    proof : sequence of bytes
+        From that size.
+    identity : Identity
+        The witness.
+
+    Returns
+    -------
+    Checkpoint or None
+        None if a larger one has been kept since then, so that the proof fits no more.
+
+    Raises
+    ------
+    AuthenticationError
+        The signature does not check, or the log is smaller than before or has forked.
+    """
+    new = open_checkpoint(only_signers(note, {origin}), key, origin)
+    while True:
+        with ledger.reading() as tx:
+            known, same = latest(tx, origin), find(tx, origin, new.size)
+        if new.size < since:
+            fork = f"had {since} entries and now shows {new.size}"
+        elif same is None and known is not None and known.size != since:
+            return None
+        else:
+            fork = _fork(known, same, new, proof, ledger.party)
+        found = _keep(ledger, new, known, same, fork, now, identity)
+        if found is not None:
+            return found
+
+
+def _keep(
+    ledger: Ledger,
+    new: Checkpoint,
+    known: Checkpoint | None,
+    same: Checkpoint | None,
+    fork: str,
+    now: float,
+    identity: Identity | None,
+) -> Checkpoint | None:
+    """Keep what was judged, unless ``known`` is the largest no more."""
+    check_origin(new.origin)
+    if not fork:
+        # A cosignature says "the largest seen", once: one that is known gets no other, unless
+        # it is the largest still and the witness has a new key.
+        if identity is not None and (
+            same is None or (same == known and not _is_cosigned(same, identity))
+        ):
+            new = cosign(new, identity, now)
+        if same is not None and merge_signatures(same.note, new.note) == same.note:
+            return same
+    with ledger.transaction() as tx:
+        if latest(tx, new.origin) != known:
+            return None
+        if not fork:
+            return store(tx, new, now)
+        store(tx, new, now, where=new.origin + _REFUSED)
+    raise AuthenticationError(
+        f"the audit log {new.origin} {fork}; both checkpoints are kept as evidence.",
+        party=ledger.party,
+        step=_STEP,
+        fix="trust nothing of this log until its party has explained it to all members",
+    )
+
+
+def _is_cosigned(checkpoint: Checkpoint, identity: Identity) -> bool:
+    try:
+        verify_cosignature(checkpoint.note, identity.name, identity.public_key)
+    except AuthenticationError:
+        return False
+    return True
 
 
 def _fork(

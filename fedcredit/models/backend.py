@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
 from fedcredit.models.conversation import Conversation, InProcessConversation, ServiceServer
 from fedcredit.wire import Peers, Transcript, run_in_process
 
@@ -62,11 +64,23 @@ class Backend(Protocol):
 
 
 class InProcessBackend:
-    """All parties in this process; every message still goes through the codec."""
+    """All parties in this process; every message still goes through the codec.
+
+    Parameters
+    ----------
+    coordinator : str
+    servers : mapping of str to Server
+
+    Attributes
+    ----------
+    keys : dict of str to Ed25519PublicKey
+        What the parties sign with, for roles that check signatures; nothing at first.
+    """
 
     def __init__(self, coordinator: str, servers: Mapping[str, Server]) -> None:
         self.coordinator = coordinator
         self.providers = tuple(servers)
+        self.keys: dict[str, Ed25519PublicKey] = {}
         self._servers = dict(servers)
 
     def run(
@@ -79,10 +93,12 @@ class InProcessBackend:
     ) -> R:
         """Run one session of ``job`` and return the coordinator's result."""
         names = tuple(providers) if providers is not None else self.providers
-        roles: dict[str, Coroutine[Any, Any, Any]] = {self.coordinator: role(Peers(names))}
+        roles: dict[str, Coroutine[Any, Any, Any]] = {
+            self.coordinator: role(Peers(names, self.keys))
+        }
         for name in names:
             others = [self.coordinator, *(other for other in names if other != name)]
-            roles[name] = self._servers[name].serve(Peers(others), self.coordinator)
+            roles[name] = self._servers[name].serve(Peers(others, self.keys), self.coordinator)
         result: R = run_in_process(roles, transcript=transcript)[self.coordinator]
         return result
 

@@ -19,6 +19,8 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Protocol, TypeVar
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
 from fedcredit.errors import SessionLost
 from fedcredit.wire import Goodbye, Peers, Session, Transcript, route
 
@@ -172,6 +174,8 @@ class InProcessConversation(LockedConversation):
         Their roles take turns in the thread that calls :meth:`run`.
     transcript : Transcript, optional
         Counts the messages between all parties; a new one by default.
+    keys : mapping of str to Ed25519PublicKey, optional
+        The signing keys of all members and the institution.
     """
 
     def __init__(
@@ -180,12 +184,16 @@ class InProcessConversation(LockedConversation):
         servers: Mapping[str, ServiceServer],
         *,
         transcript: Transcript | None = None,
+        keys: Mapping[str, Ed25519PublicKey] | None = None,
     ) -> None:
         super().__init__(institution, list(servers), transcript)
+        self._keys = dict(keys or {})
         self._sessions = {
             name: Session(
                 server.serve_institution(
-                    Peers([institution, *(other for other in servers if other != name)]),
+                    Peers(
+                        [institution, *(other for other in servers if other != name)], self._keys
+                    ),
                     institution,
                 ),
                 party=name,
@@ -195,7 +203,7 @@ class InProcessConversation(LockedConversation):
         }
 
     def _run(self, role: Callable[[Peers], Coroutine[Any, Any, R]]) -> R:
-        own = Session(role(Peers(self._members)), party=self.institution)
+        own = Session(role(Peers(self._members, self._keys)), party=self.institution)
         sessions: dict[str, Session[Any]] = {self.institution: own, **self._sessions}
         try:
             while not own.done:

@@ -17,7 +17,14 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from fedcredit.errors import ConfigError, FedCreditError, InputError, ProtocolError
+from fedcredit.errors import (
+    BudgetError,
+    ConfigError,
+    FedCreditError,
+    InputError,
+    PolicyError,
+    ProtocolError,
+)
 from fedcredit.governance.catalog import Catalog
 from fedcredit.governance.catalog_fields import coarser
 from fedcredit.governance.gate import Gate
@@ -26,6 +33,7 @@ from fedcredit.models.columns import ColumnCoder, fit_coders, to_pandas
 from fedcredit.models.engine_binning import count_bins, count_events, keep_woe
 from fedcredit.models.engine_forest import predict_forest, train_forest
 from fedcredit.models.engine_linear import correlate_linear, score_linear, train_linear
+from fedcredit.models.engine_log import log_job, log_refused_job
 from fedcredit.models.engine_scorecard import explain_rows, keep_card, score_points
 from fedcredit.models.linear_jobs import GramJob, LinearJob, LinearScoreJob
 from fedcredit.models.policy import ProviderPolicy
@@ -35,9 +43,11 @@ from fedcredit.models.scoring.engine_deploy import deploy_part, withdraw_part
 from fedcredit.models.scoring.messages import DeployJob, WithdrawJob
 from fedcredit.models.scoring.server import serve_session
 from fedcredit.models.scoring.subjects import SubjectIndex
+from fedcredit.models.scoring.witnessing import answer_round
 from fedcredit.models.store import MemoryStore, Store
 from fedcredit.protocols.align_many import align_provider
 from fedcredit.protocols.binning_messages import BinJob, CountJob, WoeJob
+from fedcredit.protocols.checkpoints import CheckpointRound
 from fedcredit.protocols.gbdt_messages import PredictJob, TrainJob
 from fedcredit.protocols.progress import Progress, ignore
 from fedcredit.wire import Identity, Message, Peers
@@ -62,6 +72,7 @@ _HANDLERS: dict[type[Message], _Handler] = {
     ReasonsJob: explain_rows,
     DeployJob: deploy_part,
     WithdrawJob: withdraw_part,
+    CheckpointRound: answer_round,
 }
 
 
@@ -155,10 +166,17 @@ class ProviderEngine:
 
     async def _serve(self, peers: Peers, coordinator: str) -> str:
         job = await peers[coordinator].recv_any(AlignJob, *_HANDLERS)
-        if isinstance(job, AlignJob):
-            await self._align(peers, coordinator, job)
-        else:
-            await _HANDLERS[type(job)](self, peers, coordinator, job)
+        if self._desk is not None:
+            log_job(self, coordinator, job)
+        try:
+            if isinstance(job, AlignJob):
+                await self._align(peers, coordinator, job)
+            else:
+                await _HANDLERS[type(job)](self, peers, coordinator, job)
+        except (BudgetError, PolicyError) as error:
+            if self._desk is not None:
+                log_refused_job(self, coordinator, job, error)
+            raise
         return job.kind
 
     # ---------------------------------------------------------- service for institutions

@@ -11,14 +11,12 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import numpy as np
 
 from fedcredit.errors import FedCreditError, InputError
-from fedcredit.governance.catalog import Catalog
 from fedcredit.models.alignment import AlignedOrder, AlignJob, LocalTable, MatchInfo
-from fedcredit.models.backend import Backend, InProcessBackend, Role
+from fedcredit.models.backend import Backend, Role
 from fedcredit.models.columns import to_pandas
 from fedcredit.models.engine import ProviderEngine
 from fedcredit.models.frame import FederatedFrame
 from fedcredit.models.frame_record import load_frame, save_frame, stored_frames
-from fedcredit.models.policy import ProviderPolicy
 from fedcredit.models.report import PartyMatch, PhaseCost
 from fedcredit.models.store import MemoryStore, Store
 from fedcredit.protocols.align_many import align_platform
@@ -27,11 +25,15 @@ from fedcredit.uscc import IdReport
 from fedcredit.wire import KindCount, Peers, Transcript
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from fedcredit.governance.budgets import BudgetRules
+    from fedcredit.governance.witnessing import WitnessedLog
     from fedcredit.models.scoring.served import ServedModel
     from fedcredit.models.scoring.simulation import SimulatedService
+    from fedcredit.protocols.checkpoints import Exchanged
 
-__all__ = ["Federation", "simulate"]
+__all__ = ["Federation", "require_known"]
 
 R = TypeVar("R")
 _PLATFORM = "platform"
@@ -62,6 +64,8 @@ class Federation:
     providers : tuple of str
     engines : dict of str to ProviderEngine
         The providers' engines if they live in this process (:func:`simulate`), else empty.
+    own_log : callable or None
+        Gives, as a context, the platform's audit log for an exchange of checkpoints.
     default_key, default_id_kind : str
         Id column of :meth:`align` and how its ids are normalised.
     phases : list of PhaseCost
@@ -85,6 +89,7 @@ class Federation:
         self.engines = dict(engines or {})
         self.on_progress = on_progress
         self.on_note: Callable[[str], None] = ignore
+        self.own_log: Callable[[], AbstractContextManager[WitnessedLog]] | None = None
         self.default_key = "uscc"
         self.default_id_kind: str | None = None
         self.phases: list[PhaseCost] = []
@@ -189,7 +194,7 @@ class Federation:
         """
         chosen = [providers] if isinstance(providers, str) else providers
         names = tuple(dict.fromkeys(self.providers if chosen is None else chosen))
-        _require_known(names, self.providers, step="align")
+        require_known(names, self.providers, step="align")
         on = on or self.default_key
         kind = id_kind or self.default_id_kind or ("uscc" if on.lower() == "uscc" else "text")
         report = self.table.ids(on, kind)
@@ -340,6 +345,33 @@ class Federation:
 
         withdraw(self, target)
 
+    def exchange_checkpoints(self, *, providers: Sequence[str] | None = None) -> Exchanged:
+        """Let the platform and the providers witness each other's audit logs.
+
+        See :mod:`fedcredit.protocols.checkpoints`. Sessions of institutions do the same.
+
+        Parameters
+        ----------
+        providers : sequence of str, optional
+            All by default.
+
+        Returns
+        -------
+        Exchanged
+            ``refused``, ``refused_by`` and ``reports`` tell whose logs were rewritten or forked,
+            and who says so.
+
+        Raises
+        ------
+        ConfigError
+            The platform or a provider has no audit log.
+        StorageError
+            An own log is damaged.
+        """
+        from fedcredit.models.scoring.witnessing import exchange_of_federation
+
+        return exchange_of_federation(self, providers)
+
     def served(self) -> list[ServedModel]:
         """Return the headers of the models in service."""
         from fedcredit.models.scoring.served import served_targets
@@ -380,13 +412,8 @@ class Federation:
         return out
 
 
-#: What :func:`simulate` allows with the caller's own tables.
-OWN_TABLES = ProviderPolicy(
-    release_feature_names=True, allow_user_splits=True, allow_exact_predictor=True
-)
-
-
-def _require_known(names: Iterable[str], known: Sequence[str], *, step: str) -> None:
+def require_known(names: Iterable[str], known: Sequence[str], *, step: str) -> None:
+    """Refuse names that are no providers (InputError)."""
     unknown = sorted(set(names) - set(known))
     if unknown:
         raise InputError(
@@ -421,84 +448,4 @@ def _provider_match(name: str, info: MatchInfo) -> PartyMatch:
         unusable=info.unusable,
         distinct=info.distinct,
         matched=info.matched,
-    )
-
-
-def simulate(
-    *,
-    platform: Any,
-    policy: ProviderPolicy | Mapping[str, ProviderPolicy] | None = None,
-    catalog: Mapping[str, Catalog] | None = None,
-    categorical: Mapping[str, Sequence[str]] | None = None,
-    threads: int = 2,
-    on_progress: Progress = ignore,
-    **providers: Any,
-) -> Federation:
-    """Make a federation whose parties all live in this process.
-
-    The protocols, messages and ciphertexts are those of real nodes; only the network is missing.
-
-    Parameters
-    ----------
-    platform : table
-        The label holder's table. Like every table: pandas, or anything that exports Arrow.
-    policy : ProviderPolicy or mapping of provider to ProviderPolicy, optional
-        By default feature names are released, and split points and exact predictors allowed, since
-        all tables are the caller's own; see :class:`ProviderPolicy` for what a real provider
-        starts from.
-    catalog : mapping of provider to Catalog, optional
-        What each provider's fields may be used for, with its menu of predicates; by default
-        everything but verification, of which the menu would be missing.
-    categorical : mapping of party to columns, optional
-        Columns to treat as categories whatever their type; the platform's under ``"platform"``.
-    threads : int
-        Threads of each provider.
-    on_progress : callable (step, done, total), optional
-    **providers : table
-        One table per data provider, by name.
-
-    Returns
-    -------
-    Federation
-
-    Raises
-    ------
-    InputError
-        A table cannot be read, a name is unknown, or a provider's name is not made of letters,
-        digits, ``-`` and ``_``.
-
-    Examples
-    --------
-    >>> import fedcredit as fc
-    >>> population = fc.datasets.make_sme_population(2_000, seed=1)
-    >>> fed = fc.simulate(platform=population.platform, tax=population.tax)
-    >>> fed.align(on="uscc")  # doctest: +SKIP
-    """
-    named = {*(policy if isinstance(policy, Mapping) else ()), *(categorical or {})}
-    named |= set(catalog or {})
-    _require_known(named - {_PLATFORM}, tuple(providers), step="simulate")
-    engines = {}
-    for name, table in providers.items():
-        if not _PARTY_NAME.fullmatch(name):
-            raise InputError(
-                "a provider's name holds something other than letters, digits, '-' and '_'.",
-                step="simulate",
-                fix="name the provider's keyword like that",
-            )
-        chosen = policy.get(name) if isinstance(policy, Mapping) else policy
-        frame = to_pandas(table, party=name)
-        engines[name] = ProviderEngine(
-            name,
-            frame,
-            catalog=(catalog or {}).get(name) or Catalog.open_for(frame, provider=name),
-            policy=chosen or OWN_TABLES,
-            categorical=(categorical or {}).get(name, ()),
-            threads=threads,
-        )
-    return Federation(
-        InProcessBackend(_PLATFORM, engines),
-        platform,
-        engines=engines,
-        categorical=(categorical or {}).get(_PLATFORM, ()),
-        on_progress=on_progress,
     )

@@ -234,6 +234,11 @@ class Channel:
     def __repr__(self) -> str:
         return f"Channel({self.session.hex()[:12]}, {list(self.peers)!r})"
 
+    @property
+    def keys(self) -> dict[str, Ed25519PublicKey]:
+        """The peers' signing keys, as the session was opened with them."""
+        return {name: peer.key for name, peer in self.peers.items() if peer.key is not None}
+
     def _opener(self, peer: str, key: Ed25519PublicKey) -> Opener:
         return Opener(self.party, self.session, {peer: key})
 

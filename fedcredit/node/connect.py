@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from fedcredit.errors import ConfigError
@@ -10,6 +11,7 @@ from fedcredit.models.federation import Federation
 from fedcredit.models.scoring.institution import Institution
 from fedcredit.node.config import NodeConfig, load_config
 from fedcredit.node.conversation import connect_institution
+from fedcredit.node.governing import open_ledger, witnessed_log
 from fedcredit.node.remote import Event, RemoteBackend
 from fedcredit.node.storage import DirectoryStore
 from fedcredit.node.tables import read_data
@@ -48,8 +50,16 @@ def institution_of(config: NodeConfig) -> Institution:
     ------
     ConfigError
         It is another role's configuration, or a certificate cannot be used.
+    StorageError
+        What it witnesses of the parties' audit logs cannot be kept.
     """
-    return Institution(connect_institution(config))
+    # Before its database is made: another role's file must not get one.
+    connection = connect_institution(config)
+    try:
+        return Institution(connection, ledger=open_ledger(config))
+    except BaseException:
+        connection.close()
+        raise
 
 
 def open_federation(
@@ -97,6 +107,7 @@ def open_federation(
     except BaseException:
         backend.close()
         raise
+    federation.own_log = partial(witnessed_log, config)
     federation.default_key = config.data.id_column
     federation.default_id_kind = config.data.id_kind
     if on_progress is not None:

@@ -59,9 +59,7 @@ class RemoteConversation(LockedConversation):
     @property
     def keys(self) -> dict[str, Ed25519PublicKey]:
         """The members' signing keys, as the session was opened with them."""
-        return {
-            name: peer.key for name, peer in self._channel.peers.items() if peer.key is not None
-        }
+        return self._channel.keys
 
     @property
     def certificates(self) -> dict[str, bytes]:
@@ -81,7 +79,7 @@ class RemoteConversation(LockedConversation):
             raise SessionLost(
                 end.reason, party=end.party, step="ask", fix="open another conversation"
             )
-        session = Session(role(Peers(self._members)), party=self.institution)
+        session = Session(role(Peers(self._members, self.keys)), party=self.institution)
         run_session(self._channel, session, transcript=self._transcript)
         return session.result
 
@@ -129,6 +127,8 @@ class InstitutionConnection:
     Attributes
     ----------
     institution, platform : str
+    identity : Identity
+        Signs for the institution.
     link : Link
     """
 
@@ -145,6 +145,7 @@ class InstitutionConnection:
         on_event: Callable[[str, str], None] | None = None,
     ) -> None:
         self.institution, self.platform = credentials.party, hub_name
+        self.identity = credentials.identity
         self._max_attempts = max_attempts
         self._lock = threading.Lock()
         self._opened: list[RemoteConversation] = []

@@ -308,7 +308,7 @@ class PartyNode:
             self._write_status()
 
     def _run(self, channel: Channel, proposal: Propose, transcript: Transcript) -> str:
-        opener, peers = proposal.coordinator, Peers(channel.peers)
+        opener, peers = proposal.coordinator, Peers(channel.peers, channel.keys)
         if not proposal.service:
             return str(drive(channel, self._engine.serve(peers, opener), transcript=transcript))
         try:

@@ -195,7 +195,8 @@ class RemoteBackend:
     ) -> R:
         channel = open_session(self.link, job, boots)
         self._tell("opened", job, None, channel.session.hex()[:12])
-        result = drive(channel, role(Peers(boots)), transcript=transcript, on_message=self._message)
+        peers = Peers(boots, channel.keys)
+        result = drive(channel, role(peers), transcript=transcript, on_message=self._message)
         self._tell("finished", job, None, repr(transcript))
         return result
 

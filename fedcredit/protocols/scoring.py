@@ -9,10 +9,12 @@ A session serves many requests; a request is one round::
 
       ScoreRequest{model, purpose, enterprises, consents, nonce}  --> L and every participant
       OwnFeatures{encrypted} ------->  (only if I has some)
-                                       asks its own gate                  asks its own gate
-                                       words + share of zero              words + share of zero
+                                                                          asks its own gate
+                                                                          words + share of zero
                                           <----- ScoreShare{Enc_I(words), sealed note, receipt} or
                                                  Declined{code, reason, fix}
+                                       if none declined: its own gate,
+                                       words + share of zero
           <-- ScoreAnswer{sum of all Enc_I(words), sealed notes, receipts, metadata} or
               Declined{party, code, reason, fix}
       ServiceEnd --> every party
@@ -76,10 +78,12 @@ from fedcredit.protocols.scoring_messages import (
     Declined,
     OwnFeatures,
     ScoreAnswer,
+    ScoreRepeat,
     ScoreRequest,
     ScoreShare,
     ServiceEnd,
     own_digest,
+    repeat_digest,
     request_digest,
 )
 from fedcredit.protocols.scoring_session import (
@@ -217,6 +221,8 @@ async def institution_round(
     side: InstitutionSide,
     request: ScoreRequest,
     own: OwnFeatures | None = None,
+    *,
+    attempt: int = 0,
 ) -> RoundAnswer:
     """Ask and read the answer.
 
@@ -228,6 +234,9 @@ async def institution_round(
         Of the session.
     request, own : ScoreRequest, OwnFeatures or None
         From :func:`new_request`.
+    attempt : int
+        From 1 on: ask for the last request again, under fresh masks, because words of its answer
+        could not be told apart, which happens by chance.
 
     Raises
     ------
@@ -237,11 +246,14 @@ async def institution_round(
         If the answer does not belong to the request or was altered.
     """
     digest = request_digest(request)
+    asked: ScoreRequest | ScoreRepeat = request
+    if attempt:
+        asked, digest = ScoreRepeat(digest, attempt), repeat_digest(digest, attempt)
     side.keys.admit(digest)
     platform = peers[side.keys.platform]
     for name in request.participants:
-        await peers[name].send(request)
-    await platform.send(request)
+        await peers[name].send(asked)
+    await platform.send(asked)
     if own is not None:
         await platform.send(own)
     answer = await platform.recv_any(ScoreAnswer, Declined)
@@ -280,13 +292,22 @@ async def end_service(peers: Peers, side: InstitutionSide) -> None:
 # -------------------------------------------------------------------------- platform, providers
 
 
+def _named(request: ScoreRequest, attempt: int) -> bytes:
+    digest = request_digest(request)
+    return repeat_digest(digest, attempt) if attempt else digest
+
+
 async def _part(
-    side: PartySide, request: ScoreRequest, answer: Answer, own: OwnFeatures | None
-) -> tuple[bytes, ScoreShare | Declined, tuple[bytes, ...], bytes]:
-    """Give the digest, this party's part or why not, products of own features, and metadata."""
+    side: PartySide,
+    request: ScoreRequest,
+    answer: Answer,
+    own: OwnFeatures | None,
+    attempt: int,
+) -> tuple[ScoreShare | Declined, tuple[bytes, ...], bytes]:
+    """Give this party's part or why not, products of own features, and metadata."""
     keys, digest = side.keys, b""
     try:
-        digest = request_digest(request)
+        digest = _named(request, attempt)
         keys.admit(digest)
         request.check()
         if request.institution != keys.institution or request.key_id != side.encryptor.key_id:
@@ -304,16 +325,12 @@ async def _part(
         products: tuple[bytes, ...] = ()
         if own is not None:
             given, products = _with_own(side, request, given, own)
-        return (
-            digest,
-            party_share(keys, side.encryptor, request, digest, given),
-            products,
-            given.metadata,
-        )
+        share = party_share(keys, side.encryptor, request, digest, given)
+        return share, products, given.metadata
     except FedCreditError as error:
         # A refusal, or a party's own trouble: it ends the request, never the session.
         keys.drop(digest)
-        return digest, Declined.of(digest, keys.me, error), (), b""
+        return Declined.of(digest, keys.me, error), (), b""
 
 
 def _with_own(
@@ -372,10 +389,14 @@ async def provider_round(peers: Peers, side: PartySide, answer: Answer) -> bool:
 
 
 async def provider_answer(
-    peers: Peers, side: PartySide, request: ScoreRequest, answer: Answer
+    peers: Peers, side: PartySide, request: ScoreRequest, answer: Answer, *, attempt: int = 0
 ) -> None:
-    """Answer a request that the caller received; see :func:`provider_round`."""
-    _, part, _, _ = await _part(side, request, answer, None)
+    """Answer a request that the caller received; see :func:`provider_round`.
+
+    With an ``attempt`` from 1 on, the caller has received a
+    :class:`~fedcredit.protocols.scoring_messages.ScoreRepeat` of this request.
+    """
+    part, _, _ = await _part(side, request, answer, None, attempt)
     await peers[side.keys.platform].send(part)
 
 
@@ -398,6 +419,9 @@ async def platform_answer(
     request: ScoreRequest,
     answer: Answer,
     seal: Callable[[bytes, bytes], bytes] | None = None,
+    *,
+    on_declined: Callable[[ScoreRequest, bytes], None] | None = None,
+    attempt: int = 0,
 ) -> None:
     """Answer a request that the caller received; see :func:`platform_round`.
 
@@ -405,17 +429,20 @@ async def platform_answer(
     ----------
     peers, side, request, answer
         See :func:`platform_round`.
+    on_declined : callable, optional
+        Told the request and its digest if a participant declined, so that this party was not
+        asked any more.
+    attempt : int
+        See :func:`provider_answer`.
     seal : callable, optional
         Given the digests of the request and of the sums (32 bytes each), what the platform signs
         of them.
     """
     keys = side.keys
     institution = peers[keys.institution]
-    own = await institution.recv(OwnFeatures) if request.own else None
-    digest, mine, products, metadata = await _part(side, request, answer, own)
+    own = await institution.recv(OwnFeatures) if request.own and not attempt else None
+    digest = _named(request, attempt)
     declined: list[tuple[str, Declined]] = []
-    if isinstance(mine, Declined):
-        declined.append((keys.me, mine))
     shares: dict[str, ScoreShare] = {}
     for name in dict.fromkeys(n for n in request.participants if n in keys.providers):
         part = await peers[name].recv_any(ScoreShare, Declined)
@@ -424,6 +451,15 @@ async def platform_answer(
         else:
             assert isinstance(part, ScoreShare)
             shares[name] = part
+    mine: ScoreShare | Declined | None = None
+    products: tuple[bytes, ...] = ()
+    if not declined:
+        # Last, so that what this party has admitted is what was answered.
+        mine, products, metadata = await _part(side, request, answer, own, attempt)
+        if isinstance(mine, Declined):
+            declined.append((keys.me, mine))
+    elif on_declined is not None:
+        on_declined(request, digest)
     if not declined:
         assert isinstance(mine, ScoreShare)
         try:

@@ -19,6 +19,7 @@ __all__ = [
     "Declined",
     "OwnFeatures",
     "ScoreAnswer",
+    "ScoreRepeat",
     "ScoreRequest",
     "ScoreShare",
     "ServiceEnd",
@@ -26,6 +27,7 @@ __all__ = [
     "ServiceKey",
     "ServiceSeed",
     "own_digest",
+    "repeat_digest",
     "request_digest",
 ]
 
@@ -223,6 +225,30 @@ def request_digest(message: ScoreRequest) -> bytes:
     for value in (message.key_id, message.nonce, message.own, message.detail.encode()):
         add(value)
     return digest.digest()
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ScoreRepeat(
+    Message,
+    kind="scoring.repeat",
+    version=1,
+    max_bytes=4 << 10,
+    reveals="that a score of the last request could not be read, which happens by chance",
+):
+    """Institution to the platform and every participant: the last request again, freshly masked.
+
+    ``request`` is its digest, ``attempt`` counts from 1.
+    """
+
+    request: bytes
+    attempt: int
+
+
+def repeat_digest(request: bytes, attempt: int) -> bytes:
+    """Give the digest under which a request is masked again, 32 bytes."""
+    return hashlib.sha256(
+        b"fedcredit score repeat v1\0" + request + attempt.to_bytes(8, "little")
+    ).digest()
 
 
 @dataclass(frozen=True, eq=False, repr=False)

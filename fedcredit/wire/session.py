@@ -23,6 +23,8 @@ from collections.abc import Collection, Coroutine, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
 from fedcredit.errors import FedCreditError, PeerProtocolError, ProtocolError, SessionStalled
 from fedcredit.wire.abort import Abort
 from fedcredit.wire.codec import decode, encode
@@ -54,10 +56,19 @@ def _operation(op: _Send | _Recv) -> Generator[_Send | _Recv, Any, Any]:
 
 
 class Peer:
-    """The other end of one pairwise channel, as a role sees it."""
+    """The other end of one pairwise channel, as a role sees it.
 
-    def __init__(self, name: str) -> None:
+    Attributes
+    ----------
+    name : str
+    key : Ed25519PublicKey or None
+        What the peer signs with, as the session authenticated it, for roles that check or pass on
+        signatures; None if whoever runs the role has no keys.
+    """
+
+    def __init__(self, name: str, key: Ed25519PublicKey | None = None) -> None:
         self.name = name
+        self.key = key
 
     def __repr__(self) -> str:
         return f"Peer({self.name!r})"
@@ -84,10 +95,22 @@ class Peer:
 
 
 class Peers(Mapping[str, Peer]):
-    """All peers of a role, in a fixed order."""
+    """All peers of a role, in a fixed order.
 
-    def __init__(self, names: Iterable[str]) -> None:
-        self._peers = {name: Peer(name) for name in names}
+    Parameters
+    ----------
+    names : iterable of str
+    keys : mapping of str to Ed25519PublicKey or None, optional
+        Their signing keys; may hold those of others too.
+    """
+
+    def __init__(
+        self,
+        names: Iterable[str],
+        keys: Mapping[str, Ed25519PublicKey | None] | None = None,
+    ) -> None:
+        known = keys if keys is not None else {}
+        self._peers = {name: Peer(name, known.get(name)) for name in names}
 
     def __getitem__(self, name: str) -> Peer:
         return self._peers[name]

@@ -8,12 +8,13 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from fedcredit.cli.audit import audit, open_audit
+from fedcredit.cli.audit import audit
 from fedcredit.cli.failures import report_failures
 from fedcredit.cli.init import write_federation
 from fedcredit.governance.ledger import Ledger
 from fedcredit.governance.schema import METADATA
 from fedcredit.node.config import load_config
+from fedcredit.node.governing import open_log
 from tests.support.site import free_port, sme_tables
 
 NOW = 1_764_000_000.0
@@ -61,7 +62,7 @@ def tax(pilot):
     with ledger.transaction() as tx:
         for table in reversed(METADATA.sorted_tables):
             tx.execute(table.delete())
-    log = open_audit(config)
+    log = open_log(config, ledger)
     digest = sha256(TOKEN).digest()
     with ledger.transaction() as tx:
         for i, (kind, outcome) in enumerate(
@@ -76,7 +77,6 @@ def tax(pilot):
             facts["request"] = REQUEST if i == 3 else f"{i:064x}"
             log.append(tx, kind, facts, WHO, [digest, bytes(32)], now=NOW + 3600 * i)
     yield path
-    log.ledger.close()
     ledger.close()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import re
 import subprocess
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 
 from fedcredit import datasets
 from fedcredit.cli import demo
@@ -25,14 +24,15 @@ from fedcredit.node.config import load_config
 from fedcredit.node.connect import open_federation
 from fedcredit.node.pki import make_federation
 from fedcredit.node.processes import ManagedProcess, start_process
+from tests.support.command import invoke
 from tests.support.site import FEDCREDIT, free_port, sme_tables
 
 FRAME = "pilot"
 TREES = 3
 
 
-def run(*arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end; its code is checked."""
+def start(*arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end in a process of its own; its code is checked."""
     environment = {**os.environ, "COLUMNS": "100"}
     done = subprocess.run(
         [*FEDCREDIT, *map(str, arguments)],
@@ -48,14 +48,8 @@ def run(*arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
 
 
 def fail(*arguments: object, code: int) -> str:
-    """Run a command that fails, within this process; return what it says."""
-    logger = logging.getLogger("fedcredit")
-    before = logger.handlers[:], logger.level, logger.propagate
-    try:
-        result: Result = CliRunner().invoke(cli, [str(a) for a in arguments], prog_name="fedcredit")
-    finally:
-        logger.handlers[:], logger.level, logger.propagate = before
-    assert result.exit_code == code, result.stderr
+    """Run a command that fails; return what it says."""
+    result = invoke(*arguments, code=code)
     assert result.stdout == ""
     return result.stderr
 
@@ -84,7 +78,7 @@ def pilot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pilot]:
     directory = tmp_path_factory.mktemp("end")
     data, files = sme_tables(directory, rows=1500, seed=5)
     made = Pilot(directory, data.parties, {})
-    told = run(
+    told = start(
         *("init", directory / "pilot", "--platform", files["platform"], "--label", data.label),
         *("--provider", f"tax={files['tax']}"),
         *("--provider", f"social_security={files['social_security']}"),
@@ -110,7 +104,7 @@ def pilot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pilot]:
 @pytest.fixture(scope="module")
 def aligned(pilot: Pilot) -> dict[str, Any]:
     """The outcome of ``fedcredit align``."""
-    told = run("align", pilot.platform, "--name", FRAME, "--json")
+    told = invoke("align", pilot.platform, "--name", FRAME, "--json")
     assert told.stderr == ""
     return json.loads(told.stdout)
 
@@ -119,7 +113,7 @@ def aligned(pilot: Pilot) -> dict[str, Any]:
 def trained(pilot: Pilot, aligned: dict[str, Any]) -> dict[str, Any]:
     """The outcome of ``fedcredit train``."""
     return json.loads(
-        run(
+        start(
             *("train", pilot.platform, "--frame", FRAME, "--trees", TREES, "--depth", 2),
             *("--report", pilot.file("report.html"), "--model", pilot.file("model.fed"), "--json"),
         ).stdout
@@ -132,11 +126,11 @@ def scores(path: Path) -> pd.DataFrame:
 
 
 def test_status(pilot: Pilot):
-    found = json.loads(run("status", pilot.platform, "--json").stdout)
+    found = json.loads(start("status", pilot.platform, "--json").stdout)
     assert set(found["hub"]["parties"]) == {"platform", "tax", "social_security"}
     for name in ("tax", "social_security"):
         assert [stream["serving"] for stream in found["hub"]["parties"][name]] == [True]
-    shown = run("status", pilot.config("tax")).stdout
+    shown = invoke("status", pilot.config("tax")).stdout
     assert "serves" in shown
     assert "away" in shown  # the platform, which only connects to work
 
@@ -164,14 +158,15 @@ def test_train(pilot: Pilot, aligned: dict[str, Any], trained: dict[str, Any]):
     for words in ("Match rate", "Who learned what", "tax", "social_security", trained["model"]):
         assert words in page
     assert f"{aligned['rows']:,}" in page
-    jobs = json.loads(run("status", pilot.config("tax"), "--json").stdout)["jobs"]
+    jobs = json.loads(invoke("status", pilot.config("tax"), "--json").stdout)["jobs"]
     assert f"train-{trained['model']}" in {job["name"] for job in jobs if job["state"] == "done"}
 
 
 @pytest.mark.parametrize("name", ["scores.csv", "scores.parquet"])
 def test_predict(pilot: Pilot, aligned: dict[str, Any], trained: dict[str, Any], name: str):
     out = pilot.file(name)
-    told = run(
+    command = start if name.endswith(".csv") else invoke
+    told = command(
         *("predict", pilot.platform, "--model", pilot.file("model.fed"), "--frame", FRAME),
         *("--out", out, "--json"),
     )
@@ -302,7 +297,7 @@ def test_the_demo_knows_every_data_set():
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion(shell: str):
-    assert "_FEDCREDIT_COMPLETE" in run("completion", shell).stdout
+    assert "_FEDCREDIT_COMPLETE" in start("completion", shell).stdout
     environment = {**os.environ, "_FEDCREDIT_COMPLETE": f"{shell}_complete"}
     environment |= {"COMP_WORDS": "fedcredit tr", "COMP_CWORD": "1" if shell != "fish" else "tr"}
     done = subprocess.run(
@@ -315,7 +310,7 @@ SMALL_DEMO = ("demo", "--rows", 1500, "--trees", 2, "--depth", 2)
 
 
 def test_demo(tmp_path: Path):
-    done = run(*SMALL_DEMO, "--keep", tmp_path)
+    done = start(*SMALL_DEMO, "--keep", tmp_path)
     (choice,) = done.stderr.splitlines()
     assert "rows per ciphertext" in choice
     page = tmp_path / "fedcredit-demo-report.html"
@@ -330,7 +325,7 @@ def test_demo(tmp_path: Path):
 
 @pytest.mark.slow
 def test_demo_for_scripts(tmp_path: Path):
-    done = run(*SMALL_DEMO, "--keep", tmp_path, "--json")
+    done = start(*SMALL_DEMO, "--keep", tmp_path, "--json")
     assert len(done.stderr.splitlines()) == 1
     found = json.loads(done.stdout)
     assert Path(found["report"]).is_file()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import re
 import subprocess
@@ -14,12 +13,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
 from fedcredit.cli.card_lines import provider_table
-from fedcredit.cli.main import cli
 from fedcredit.models.scorecard import VerticalScorecard
 from fedcredit.node.config import load_config
+from tests.support.command import invoke
 from tests.support.site import FEDCREDIT, PLATFORM, Site, make_site
 
 FRAME = "pilot"
@@ -29,16 +28,8 @@ QUICK = ("--min-iv", "0.25", "--seed", "1", "--leave-out", "opened")
 
 
 def run(*arguments: object, code: int = 0) -> Result:
-    """Run a command in this process; its code is checked."""
-    logger = logging.getLogger("fedcredit")
-    before = logger.handlers[:], logger.level, logger.propagate
-    try:
-        words = ["scorecard", *map(str, arguments)]
-        result = CliRunner().invoke(cli, words, prog_name="fedcredit")
-    finally:
-        logger.handlers[:], logger.level, logger.propagate = before
-    assert result.exit_code == code, (result.stderr, result.exception)
-    return result
+    """Run a command of the group in this process."""
+    return invoke("scorecard", *arguments, code=code)
 
 
 def fail(*arguments: object, code: int) -> str:
@@ -216,7 +207,7 @@ def test_table_at_a_provider(site: Site, platform: Path, trained: dict[str, Any]
         out = site.directory / f"{party}_points.csv"
         run("table", site.config(party), "--id", id_, "--out", out)
         assert list(pd.read_csv(out)["bin"]) == list(own["bin"])
-    assert first in process("scorecard", "table", site.config(party), "--id", id_)
+    assert first in run("table", site.config(party), "--id", id_).stdout
 
 
 def test_no_output_of_the_platform_has_a_providers_limits(
@@ -259,10 +250,10 @@ def test_table_reads_while_the_node_writes(site: Site, trained: dict[str, Any]):
 
 def test_predict(site: Site, platform: Path, model: Path, aligned_rows: int):
     out = site.directory / "scores.csv"
-    told = process(
+    told = invoke(
         *("predict", platform, "--model", model, "--frame", FRAME, "--out", out, "--json")
     )
-    assert json.loads(told)["rows"] == aligned_rows
+    assert json.loads(told.stdout)["rows"] == aligned_rows
     scores = pd.read_csv(out)
     assert list(scores.columns) == ["uscc", "score"]
     assert len(scores) == aligned_rows

@@ -12,10 +12,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from fedcredit.cli.usage import usage
-from fedcredit.errors import StorageError
+from fedcredit.errors import ConfigError, StorageError
 from fedcredit.governance import usage as tables
 from fedcredit.governance.ledger import Ledger
 from fedcredit.node.config import load_config
+from fedcredit.node.governing import open_ledger
 from tests.governance.test_budgets import question, subjects
 
 OCTOBER = datetime(2026, 10, 1, tzinfo=UTC).timestamp()
@@ -93,6 +94,9 @@ def test_files(config: Path, tmp_path: Path):
 def test_a_party_whose_data_nobody_used(tmp_path: Path):
     path = tmp_path / "tax.toml"
     path.write_text(CONFIG)
+    assert isinstance(run(path).exception, ConfigError), "an empty database is not the party's"
+    assert not (tmp_path / "state").exists()
+    open_ledger(load_config(path)).close()
     result = run(path)
     assert (result.exit_code, result.stdout) == (
         0,

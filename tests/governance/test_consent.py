@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from fedcredit.errors import Refusal
 from fedcredit.governance.codes import CODES
 from fedcredit.governance.question import Question
-from fedcredit.governance.schema import CONSENT_USES, CONSENTS
+from fedcredit.governance.schema import CONSENTS, REQUESTS
 from tests.support.consents import (
     BANK,
     DAY,
@@ -53,7 +53,7 @@ def test_a_consent_answers_a_question_once(book):
     refused("consent_used", book.ask, token)
     assert [(one.used, one.state) for one in book.listing()] == [(1, "used")]
     with book.ledger.reading() as tx:
-        assert len(tx.execute(sa.select(CONSENT_USES)).all()) == 1
+        assert len(tx.execute(sa.select(REQUESTS)).all()) == 1
 
 
 def test_checking_alone_uses_nothing(book):
@@ -76,10 +76,12 @@ def test_a_request_is_answered_once(book):
     book.ask(token, request=request)
     refused("request_repeated", book.ask, token, request=request)
     single = grant(enterprise(2))
-    at = {"subjects": [uscc(2)], "request": request}
-    book.ask(single, **at)
-    refused("request_repeated", book.ask, single, **at)
-    assert [one.used for one in book.listing()] == [1, 1]
+    refused("request_repeated", book.ask, single, subjects=[uscc(2)], request=request)
+    (reference,) = book.present(token)
+    refused("request_repeated", book.ask, reference, request=request)
+    assert [one.used for one in book.listing()] == [1]
+    leasing = grant(enterprise(2), institution="leasing")
+    book.ask(leasing, subjects=[uscc(2)], request=request, institution="leasing")
 
 
 def test_a_question_object_is_admitted(book):

@@ -20,6 +20,7 @@ from fedcredit.models.load import load_model
 from fedcredit.models.shares import StoredForest
 from fedcredit.node.pki import CertificateAuthority
 from fedcredit.node.remote import Event
+from tests.support.command import invoke
 from tests.support.site import FEDCREDIT, PLATFORM, Site, make_site
 
 FRAME = "pilot"
@@ -164,9 +165,9 @@ def test_one_after_the_other(site: Site, undisturbed: str):
 
 def test_the_platform_that_is_run_again(site: Site, tmp_path: Path):
     options = [*("--frame", FRAME, "--trees", str(TREES), "--depth", "2", "--seed", "3")]
-    command = [*FEDCREDIT, "train", str(site.config(PLATFORM)), *options, "--json"]
+    command = ["train", str(site.config(PLATFORM)), *options, "--json"]
     whole, again = tmp_path / "whole.fed", tmp_path / "again.fed"
-    subprocess.run([*command, "--model", whole], check=True, capture_output=True, timeout=120)
+    invoke(*command, "--model", whole)
 
     folder = site.state(PLATFORM) / "checkpoint"
     before = set(folder.iterdir())
@@ -176,7 +177,10 @@ def test_the_platform_that_is_run_again(site: Site, tmp_path: Path):
         return any(len(StoredForest.read(p.read_bytes()).unpack()[0].trees) >= 2 for p in new)
 
     with subprocess.Popen(
-        [*command, "--model", again], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        [*FEDCREDIT, *command, "--model", again],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as process:
         try:
             wait_until(two_trees, "the second tree")
@@ -186,13 +190,7 @@ def test_the_platform_that_is_run_again(site: Site, tmp_path: Path):
     (checkpoint,) = set(folder.iterdir()) - before
     assert f"--frame {FRAME} --resume {checkpoint.name}" in told
     assert not again.exists()
-    done = subprocess.run(
-        [*command, "--model", again, "--resume", checkpoint.name],
-        check=True,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    done = invoke(*command, "--model", again, "--resume", checkpoint.name)
     assert json.loads(done.stdout)["model"] == checkpoint.name
     with site.connect() as federation:
         models = [load_model(path.read_bytes(), federation) for path in (whole, again)]

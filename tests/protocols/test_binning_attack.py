@@ -21,7 +21,7 @@ from fedcredit.protocols.encrypted_sums import SumClient, SumServer
 from fedcredit.stats.bin_rules import quantile_rule
 from fedcredit.wire import Peers, run_in_process
 
-N, FLOOR, PASSES = 1000, 10, 3
+N, FLOOR, PASSES = 600, 10, 3
 
 
 def column():

@@ -262,7 +262,7 @@ def test_a_run_that_is_cut_goes_on(hide):
     case = interrupted(hide)
     messages = count_messages(case)
     assert messages > 30
-    check_cuts(case, range(1, messages, 8))
+    check_cuts(case, range(1, messages, 11))
 
 
 @pytest.mark.slow

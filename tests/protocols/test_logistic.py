@@ -21,7 +21,9 @@ def errors(cov):
     return np.sqrt(np.diag(cov))
 
 
-@pytest.mark.parametrize("owners", [(2, 3), (2, 3, 2), (2, 2, 2, 2), (0, 4)])
+@pytest.mark.parametrize(
+    "owners", [(2, 3), pytest.param((2, 3, 2), marks=pytest.mark.slow), (2, 2, 2, 2), (0, 4)]
+)
 def test_it_is_the_pooled_fit(owners):
     X, y = synthetic(1500, owners)
     joint = fit(Case(X, y, owners))
@@ -64,9 +66,20 @@ def test_without_a_reveal_it_is_near_and_nothing_is_revealed():
     assert all(share.standard_error is None for share in joint.shares.values())
 
 
-@pytest.mark.parametrize("params", [LogisticParams(), EXACT], ids=["default", "exact"])
-@pytest.mark.parametrize("what", ["weight", "offset", "ridge", "all"])
-def test_weights_offset_and_ridge(what, params):
+def crossed(kinds, quick_exact):
+    """Every kind in both modes, quickly in one of them: exact if it is among ``quick_exact``."""
+    return [
+        pytest.param(kind, exact, marks=[] if (kind in quick_exact) == exact else pytest.mark.slow)
+        for kind in kinds
+        for exact in (False, True)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("what", "exact"), crossed(["weight", "offset", "ridge", "all"], ["weight", "offset", "ridge"])
+)
+def test_weights_offset_and_ridge(what, exact):
+    params = EXACT if exact else LogisticParams()
     rng = np.random.default_rng(3)
     X, y = synthetic(1500, (2, 2, 2))
     options, l2 = {}, 0.0
@@ -85,8 +98,10 @@ def test_weights_offset_and_ridge(what, params):
     np.testing.assert_allclose(joint.standard_error, errors(cov), rtol=6e-3)
 
 
-@pytest.mark.parametrize("exact", [False, True])
-@pytest.mark.parametrize("kind", ["lasso", "elastic net", "signs", "signs and ridge"])
+@pytest.mark.parametrize(
+    ("kind", "exact"),
+    crossed(["lasso", "elastic net", "signs", "signs and ridge"], ["elastic net", "signs"]),
+)
 def test_lasso_elastic_net_and_signs(kind, exact):
     X, y = synthetic(1500, (2, 3, 2))
     options = {
@@ -215,16 +230,14 @@ def test_separated_labels_are_an_error(params):
 
 # ------------------------------------------------------------------------------- real data
 
-SETS = pytest.mark.parametrize(
-    ("name", "owners"),
-    [
-        ("default_credit", (6, 10)),
-        ("default_credit", (6, 8, 8)),
-        ("default_credit", (5, 5, 6, 6)),
-        ("give_me_some_credit", (3, 5)),
-        ("give_me_some_credit", (2, 3, 3)),
-    ],
-)
+CASES = [
+    ("default_credit", (6, 10)),
+    ("default_credit", (6, 8, 8)),
+    ("default_credit", (5, 5, 6, 6)),
+    ("give_me_some_credit", (3, 5)),
+    ("give_me_some_credit", (2, 3, 3)),
+]
+SETS = pytest.mark.parametrize(("name", "owners"), CASES)
 
 
 def real(name, owners, rows, kind="woe"):
@@ -260,13 +273,21 @@ def check(X, y, owners, params, coef_error, p_error):
 
 
 @pytest.mark.realdata
-@SETS
+@pytest.mark.parametrize(
+    ("name", "owners"),
+    [
+        pytest.param(*case, marks=[] if case in (CASES[1], CASES[3]) else [pytest.mark.slow])
+        for case in CASES
+    ],
+)
 def test_real_data_by_default(name, owners):
     check(*real(name, owners, 6000), owners, LogisticParams(), 1e-3, 1e-2)
 
 
 @pytest.mark.realdata
-@pytest.mark.parametrize("name", ["default_credit", "give_me_some_credit"])
+@pytest.mark.parametrize(
+    "name", ["default_credit", pytest.param("give_me_some_credit", marks=pytest.mark.slow)]
+)
 def test_real_data_exactly(name):
     owners = (2, 3, 3)
     check(*real(name, owners, 8000), owners, EXACT, 1e-6, 1e-4)

@@ -73,7 +73,7 @@ def span_case(name):
     [
         "synthetic",
         pytest.param("default_credit", marks=pytest.mark.realdata),
-        pytest.param("give_me_some_credit", marks=pytest.mark.realdata),
+        pytest.param("give_me_some_credit", marks=[pytest.mark.realdata, pytest.mark.slow]),
     ],
 )
 def test_span_attack_on_the_summed_predictor(name, monkeypatch):

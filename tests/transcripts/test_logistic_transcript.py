@@ -1,5 +1,7 @@
 """What crosses the wire in a logistic regression, held to the table of its protocol."""
 
+import functools
+
 import numpy as np
 import pytest
 from scipy.special import expit
@@ -50,11 +52,22 @@ def record(case):
     return fit(case, transcript), transcript.records
 
 
+@pytest.fixture(scope="module")
+def recorded():
+    """One fit per kind of case, with all of its messages: the case, the fit, the records."""
+
+    @functools.cache
+    def get(owners, polish_steps):
+        case = case_of(owners, params=LogisticParams(polish_steps=polish_steps))
+        return case, *record(case)
+
+    return get
+
+
 @OWNERS
 @pytest.mark.parametrize("exact", [False, True], ids=["hidden", "polished"])
-def test_the_kinds_of_messages_are_those_of_the_protocol(owners, exact):
-    case = case_of(owners, params=LogisticParams(polish_steps=2 if exact else 0))
-    _, records = record(case)
+def test_the_kinds_of_messages_are_those_of_the_protocol(recorded, owners, exact):
+    case, _, records = recorded(owners, 2 if exact else 0)
     for number, name in enumerate(case.providers):
         down = {r.message.kind for r in records if (r.sender, r.recipient) == (PLATFORM, name)}
         up = {r.message.kind for r in records if (r.sender, r.recipient) == (name, PLATFORM)}
@@ -121,10 +134,8 @@ def secrets_of(case, joint):
 
 
 @OWNERS
-def test_no_label_residual_predictor_column_or_coefficient_is_on_the_wire(owners):
-    params = LogisticParams(polish_steps=0)
-    case = case_of(owners, params=params)
-    joint, records = record(case)
+def test_no_label_residual_predictor_column_or_coefficient_is_on_the_wire(recorded, owners):
+    case, joint, records = recorded(owners, 0)
     wire = b"|".join(r.data.to_pybytes() for r in records)
     for what, vector in secrets_of(case, joint):
         assert not found(wire, vector), what
@@ -135,9 +146,8 @@ def test_no_label_residual_predictor_column_or_coefficient_is_on_the_wire(owners
     assert found(wire, angles)
 
 
-def test_several_providers_are_seen_as_a_sum_alone_when_polished():
-    case = case_of((2, 3, 2))
-    joint, records = record(case)
+def test_several_providers_are_seen_as_a_sum_alone_when_polished(recorded):
+    case, joint, records = recorded((2, 3, 2), 2)
     wire = b"|".join(r.data.to_pybytes() for r in records)
     for what, vector in secrets_of(case, joint):
         assert not found(wire, vector), what
@@ -155,9 +165,9 @@ def chi_square(data):
 
 
 @OWNERS
-def test_masked_angles_products_and_sums_are_uniform_and_fresh(owners):
-    case = case_of(owners)
-    runs = [record(case)[1] for _ in range(2)]
+def test_masked_angles_products_and_sums_are_uniform_and_fresh(recorded, owners):
+    case, _, records = recorded(owners, 2)
+    runs = [records, record(case)[1]]
     for name in case.providers:
         pieces = []
         for records in runs:
@@ -188,10 +198,9 @@ def test_masked_angles_products_and_sums_are_uniform_and_fresh(owners):
 
 
 @OWNERS
-def test_angles_of_one_evaluation_tell_nothing_about_the_parts(owners):
+def test_angles_of_one_evaluation_tell_nothing_about_the_parts(recorded, owners):
     """The label holder's whole view of a row, against the true part."""
-    case = case_of(owners, params=LogisticParams(polish_steps=0))
-    joint, records = record(case)
+    case, joint, records = recorded(owners, 0)
     rows = case.columns(0).stop
     part = case.X[:, rows:] @ joint.coef[rows:-1]
     for name in case.providers:

@@ -6,6 +6,8 @@ With the predictors rounded at random, as policies have it by default: coefficie
 standard errors, points within one per bin, AUC within 2e-3 and KS within two events.
 """
 
+import functools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -40,6 +42,7 @@ def _unique(table):
     return [f"x{k}_{name}" for k, name in enumerate(table)]
 
 
+@functools.cache
 def columns_of(name, rows):
     X, y = synthetic(rows) if name == "synthetic" else load_real(name, rows)
     X = X.drop(columns=[c for c in X if c.lower() == "id"])
@@ -95,8 +98,15 @@ def joint_card(X, y, breaks, n_providers, exact=True):
     return card.fit(frame, LABEL), frame
 
 
-def pooled_card(X, y, breaks):
+@functools.cache
+def breaks_of(name, rows):
+    return cuts(*columns_of(name, rows))
+
+
+@functools.cache
+def pooled_card(name, rows):
     """Bins, coefficients, points per bin and scores of one table."""
+    (X, y), breaks = columns_of(name, rows), breaks_of(name, rows)
     with quiet():
         import scorecardpy
         import statsmodels.api as sm
@@ -127,10 +137,10 @@ def pooled_card(X, y, breaks):
     return bins, made, coef, float(fitted.params["const"]), scores.to_numpy(np.float64)
 
 
-def compare(X, y, n_providers, exact=True):
-    breaks = cuts(X, y)
+def compare(name, rows, n_providers, exact=True):
+    (X, y), breaks = columns_of(name, rows), breaks_of(name, rows)
     card, frame = joint_card(X, y, breaks, n_providers, exact)
-    bins, made, coef, intercept, scores = pooled_card(X, y, breaks)
+    bins, made, coef, intercept, scores = pooled_card(name, rows)
 
     assert abs(card.share_.intercept - intercept) < (1e-3 if exact else 1e-2)
     assert {c.label for c in card.share_.characteristics} == set(breaks)
@@ -155,25 +165,39 @@ def compare(X, y, n_providers, exact=True):
     assert abs(auc(y, -ours) - auc(y, -scores)) < (5e-4 if exact else 2e-3)
     # A point more or less can move a few events across the place where KS is largest.
     assert abs(ks(y, -ours) - ks(y, -scores)) < (5e-4 if exact else 2 / y.sum())
-    for name in card.providers_:
-        own = own_table(frame.federation.engines[name], card.model_id_)
-        assert own["points"].tolist() == card.table().query("party == @name")["points"].tolist()
+    for party in card.providers_:
+        own = own_table(frame.federation.engines[party], card.model_id_)
+        assert own["points"].tolist() == card.table().query("party == @party")["points"].tolist()
 
 
-@pytest.mark.parametrize("n_providers", [1, 2, 3])
+@pytest.mark.parametrize("n_providers", [1, pytest.param(2, marks=pytest.mark.slow), 3])
 def test_synthetic(n_providers):
-    compare(*columns_of("synthetic", 2_500), n_providers)
+    compare("synthetic", 2_500, n_providers)
 
 
 def test_with_predictors_rounded_at_random():
-    compare(*columns_of("synthetic", 2_500), 2, exact=False)
+    compare("synthetic", 2_500, 2, exact=False)
 
 
 @pytest.mark.realdata
-@pytest.mark.parametrize("n_providers", [1, pytest.param(2, marks=pytest.mark.slow), 3])
-@pytest.mark.parametrize("name", ["default_credit", "give_me_some_credit"])
+@pytest.mark.parametrize(
+    ("name", "n_providers"),
+    [
+        ("default_credit", 2),
+        ("give_me_some_credit", 1),
+        *(
+            pytest.param(name, n, marks=pytest.mark.slow)
+            for name, n in (
+                ("default_credit", 1),
+                ("default_credit", 3),
+                ("give_me_some_credit", 2),
+                ("give_me_some_credit", 3),
+            )
+        ),
+    ],
+)
 def test_real_data(name, n_providers):
-    compare(*columns_of(name, 4_000), n_providers)
+    compare(name, 4_000, n_providers)
 
 
 @pytest.mark.slow
@@ -181,4 +205,4 @@ def test_real_data(name, n_providers):
 @pytest.mark.parametrize("n_providers", [1, 2, 3])
 @pytest.mark.parametrize("name", ["default_credit", "give_me_some_credit"])
 def test_real_data_in_full(name, n_providers):
-    compare(*columns_of(name, None), n_providers)
+    compare(name, None, n_providers)

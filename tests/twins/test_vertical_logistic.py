@@ -1,5 +1,6 @@
 """The joint logistic regression is statsmodels' on the pooled table."""
 
+import itertools
 import warnings
 
 import numpy as np
@@ -23,6 +24,9 @@ MODES = {
 }
 #: Coefficient over max(1, |coefficient|), p-value, AUC and KS.
 TOLERANCE = {"hidden, two exact steps": (1e-3, 1e-2, 5e-4), "exact": (1e-6, 1e-4, 1e-6)}
+SLOW = pytest.mark.slow
+#: Both modes and both sets, each once quickly.
+QUICK = [("exact", "give_me_some_credit"), ("hidden, two exact steps", "default_credit")]
 POLICY = fc.ProviderPolicy(
     release_feature_names=True,
     max_revealed_predictors=60,
@@ -101,8 +105,18 @@ def sme():
     return pooled[[*columns, "default"]].dropna().reset_index(drop=True)
 
 
-@pytest.mark.parametrize("providers", [1, 2, 3])
-@pytest.mark.parametrize("mode", MODES)
+# With pooled Newton steps for a twin, tests/protocols/test_logistic.py has more of both modes.
+@pytest.mark.parametrize(
+    ("providers", "mode"),
+    [
+        (1, "exact"),
+        (3, "hidden, two exact steps"),
+        pytest.param(1, "hidden, two exact steps", marks=SLOW),
+        pytest.param(2, "hidden, two exact steps", marks=SLOW),
+        pytest.param(2, "exact", marks=SLOW),
+        pytest.param(3, "exact", marks=SLOW),
+    ],
+)
 def test_synthetic_population(sme, providers, mode):
     model = assert_synthetic_twin(sme, providers, mode)
     assert model.revealed_ <= 5
@@ -152,9 +166,14 @@ def assert_woe_twin(name, rows, providers, mode):
 
 
 @pytest.mark.realdata
-@pytest.mark.parametrize("name", ["default_credit", "give_me_some_credit"])
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("providers", [1, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("providers", "mode", "name"),
+    [
+        pytest.param(n, *case, marks=[] if n == 1 and case in QUICK else [SLOW])
+        for n in (1, 3)
+        for case in itertools.product(MODES, ("default_credit", "give_me_some_credit"))
+    ],
+)
 def test_real_data_sample_by_weights_of_evidence(name, mode, providers):
     assert_woe_twin(name, 5000, providers, mode)
 

@@ -16,6 +16,7 @@ from fedcredit.errors import (
 )
 from fedcredit.wire import (
     Goodbye,
+    Identity,
     Message,
     Peer,
     Peers,
@@ -82,6 +83,15 @@ def test_three_parties_gather_in_the_order_of_the_peers():
     assert list(result["a"].items()) == [("c", 15), ("b", 10)]
     assert list(peers) == ["c", "b"]
     assert len(peers) == 2
+    assert repr(peers["b"]) == "Peer('b')"
+
+
+def test_peers_have_the_keys_that_are_known():
+    key = Identity.generate("b").public_key
+    peers = Peers(["b", "c"], {"b": key, "c": None, "d": key})
+    assert [peers[name].key for name in peers] == [key, None]
+    assert Peers(["b"])["b"].key is None
+    assert Peer("b", key).key is key
     assert repr(peers["b"]) == "Peer('b')"
 
 

@@ -7,7 +7,7 @@ computed.
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -31,6 +31,7 @@ from fedcredit.models.scoring.served import (
 from fedcredit.models.scoring.subjects import SubjectIndex, check_normalised
 from fedcredit.models.scoring.trees import ServedTrees
 from fedcredit.protocols.reasons import add_up
+from fedcredit.protocols.scoring_messages import ScoreRequest
 from fedcredit.wire import Identity
 
 if TYPE_CHECKING:
@@ -107,7 +108,8 @@ class Desk:
         self._call = call if call is not None else _by_label
         self.store = store
         self._lock = threading.Lock()
-        self._parts: dict[str, tuple[Part, Integers | None]] = {}
+        self._void: set[tuple[str, bytes]] = set()
+        self._parts: dict[str, tuple[Part, npt.NDArray[Any]]] = {}
 
     def __repr__(self) -> str:
         return f"Desk({self.party!r})"
@@ -181,17 +183,24 @@ class Desk:
         except FedCreditError as error:
             raise self.refused(asked, error) from None
         question = Question(fields=part.fields, **asked)  # type: ignore[arg-type]
-        admitted = self.gate.admit(question)
+        admitted = self._admit(question)
         rows = self.index.rows(subjects)
         self.gate.unknown(institution, int((rows < 0).sum()))
         note = PrivateNote(
             self.as_of, np.flatnonzero(rows < 0), self._reasons(part, rows, reasons, header)
         )
         if isinstance(part, ServedTrees):
-            frame = self.index.frame(rows, part.fields)
-            return Prepared(header, part, admitted, note, reach=part.reach(frame))
-        assert everybody is not None
+            return Prepared(header, part, admitted, note, reach=part.reach_of(everybody[rows]))
         return Prepared(header, part, admitted, note, values=everybody[rows])
+
+    def _admit(self, question: Question) -> Admitted:
+        # One lock with void(): a request is either admitted or void, never both.
+        with self._lock:
+            if (question.institution, question.request) not in self._void:
+                return self.gate.admit(question)
+        raise Refusal(
+            "the request was called void.", code="request_repeated", party=self.party, step="score"
+        )
 
     def refused(self, asked: Mapping[str, Any], error: FedCreditError) -> Refusal:
         """Log a refusal that no rule of the gate decided, and return it."""
@@ -218,19 +227,18 @@ class Desk:
         self.gate.refuse(question, refusal)
         return refusal
 
-    def _part(self, header: ServedModel) -> tuple[Part, Integers | None]:
-        """Return this party's part, and of a sum the addends of all its rows; kept by digest.
+    def _part(self, header: ServedModel) -> tuple[Part, npt.NDArray[Any]]:
+        """Return this party's part, and what it needs of all rows of the table; kept by digest.
 
-        The last addend is that of an enterprise without a record, which has row -1.
+        Addends of a sum, bins of a forest. The last row is that of an enterprise without a
+        record, which has number -1.
         """
         with self._lock:
             known = self._parts.get(header.digest)
         if known is None:
             part = load_part(self.store, header, party=self.party)
-            everybody = None
-            if isinstance(part, LinearPart):
-                everybody = part.values(self.index.everybody(part.fields))
-            known = part, everybody
+            frame = self.index.everybody(part.fields)
+            known = part, part.values(frame) if isinstance(part, LinearPart) else part.binned(frame)
             with self._lock:
                 self._parts[header.digest] = known
         return known
@@ -250,6 +258,39 @@ class Desk:
                 tuple((labels[j], int(min(3, np.ceil(row[j] / step)))) for j in order if row[j] > 0)
             )
         return tuple(out)
+
+    # ----------------------------------------------------------- answers that were not given
+
+    def declined_elsewhere(self, request: ScoreRequest, digest: bytes) -> None:
+        """Log, at the platform, a request that a participant declined."""
+        refusal = Refusal(
+            "a participant declined.", code="declined_elsewhere", party=self.party, step="score"
+        )
+        asked = {
+            "institution": request.institution,
+            "purpose": request.purpose,
+            "use": "score",
+            "target": request.target,
+            "subjects": request.subjects,
+            "consents": request.consents,
+            "request": digest,
+        }
+        with contextlib.suppress(Refusal):
+            self.refused(asked, refusal)
+
+    def void(self, institution: str, request: bytes) -> bool:
+        """Say, at the platform, that a request was not answered; it will not be any more.
+
+        Returns
+        -------
+        bool
+            False if it was answered.
+        """
+        with self._lock:
+            if self.gate.was_admitted(institution, request):
+                return False
+            self._void.add((institution, request))
+            return True
 
     # ------------------------------------------------------------------------- statements
 
@@ -285,7 +326,7 @@ class Desk:
                 "as_of": self.as_of,
                 "entry": prepared.admitted.entry,
                 "time": int(prepared.admitted.time),
-                "header": hashlib.sha256(prepared.header.to_json().encode()).hexdigest(),
+                "header": prepared.header.header_digest,
                 **more,
             },
         )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from typing import Any, Self, TypeVar
 
-from fedcredit.errors import Refusal
+from fedcredit.errors import FedCreditError, Refusal, TransportError
+from fedcredit.governance.ledger import Ledger
 from fedcredit.governance.tokens import token_digest
-from fedcredit.models.scoring.ask_score import ask_scores, own_matrix
+from fedcredit.models.scoring.ask_score import ask_scores, give_back, own_matrix
 from fedcredit.models.scoring.ask_verification import VerificationResult, ask_verification
 from fedcredit.models.scoring.results import ScoreBatch, ScoreResult
 from fedcredit.models.scoring.served import ServedModel
@@ -21,7 +23,14 @@ from fedcredit.models.scoring.service_messages import (
     RevocationPresented,
 )
 from fedcredit.models.scoring.subjects import normalised_subjects
-from fedcredit.models.scoring.talks import ServiceConnection, Talk, Talks, run
+from fedcredit.models.scoring.talks import (
+    WITNESS_EVERY,
+    ServiceConnection,
+    Talk,
+    Talks,
+    run,
+)
+from fedcredit.models.scoring.witnessing import Watch
 from fedcredit.protocols.verification import DeclaredValue
 from fedcredit.wire import Peers
 
@@ -48,6 +57,12 @@ class Institution:
         :meth:`fedcredit.Federation.accede` in a simulation.
     clock : callable, optional
         Gives seconds since the epoch.
+    ledger : Ledger, optional
+        Keeps what was witnessed of the parties' audit logs; in memory by default. It is closed
+        with the institution.
+    witness_every : int
+        Questions of a session after which all its members exchange checkpoints again; they also
+        do so when it starts.
 
     Attributes
     ----------
@@ -62,12 +77,19 @@ class Institution:
     """
 
     def __init__(
-        self, connection: ServiceConnection, *, clock: Callable[[], float] = time.time
+        self,
+        connection: ServiceConnection,
+        *,
+        clock: Callable[[], float] = time.time,
+        ledger: Ledger | None = None,
+        witness_every: int = WITNESS_EVERY,
     ) -> None:
         self.name = connection.institution
         self._connection = connection
         self._clock = clock
-        self._talks = Talks(connection)
+        self._ledger = ledger if ledger is not None else Ledger("sqlite://", party=self.name)
+        self._watch = Watch(connection.identity, self._ledger, clock)
+        self._talks = Talks(connection, self._watch, witness_every=witness_every)
         self._headers: dict[str, ServedModel] = {}
 
     def __repr__(self) -> str:
@@ -86,6 +108,22 @@ class Institution:
         """Take leave of all parties and disconnect."""
         self._talks.close()
         self._connection.close()
+        self._ledger.close()
+
+    # ------------------------------------------------------------------------- audit logs
+
+    @property
+    def log_alarms(self) -> dict[str, str]:
+        """Parties whose audit logs were rewritten or have forked, and who says so.
+
+        As long as a party stands here, its statements are no evidence. The notes that show it are
+        kept with the checkpoints.
+        """
+        return dict(self._watch.alarms)
+
+    def witnessed(self, party: str) -> int:
+        """Return the largest size at which this institution has witnessed a party's log."""
+        return self._watch.known(party)
 
     # ----------------------------------------------------------------------------- scores
 
@@ -184,6 +222,8 @@ class Institution:
         header, missing = self._available(model, allow_fallback=allow_fallback)
         features = own_matrix(header, own, len(names))
 
+        sent: list[bytes] = []
+
         def ask(talk: Talk) -> ScoreBatch:
             return run(
                 talk,
@@ -202,10 +242,26 @@ class Institution:
                     certificates=talk.certificates,
                     missing=missing,
                     fallback=bool(missing),
+                    on_request=sent.append,
                 ),
             )
 
-        return self._talks.ask(header.parties, ask)
+        try:
+            return self._talks.ask(header.parties, ask)
+        except TransportError:
+            self._give_back(header, sent)
+            raise
+
+    def _give_back(self, header: ServedModel, sent: Sequence[bytes]) -> None:
+        """Have the consents of lost requests given back by whoever can be reached."""
+        with contextlib.suppress(FedCreditError):
+            here = [p for p in header.parties if p not in self._away(header.parties)]
+            for request in sent if header.platform in here else ():
+
+                async def role(peers: Peers, request: bytes = request) -> int:
+                    return await give_back(peers, header.platform, header.providers, request)
+
+                self._talks.ask(here, lambda talk, role=role: run(talk, role))  # type: ignore[misc]
 
     def models(self) -> list[ServedModel]:
         """Return the models that the platform serves."""

@@ -173,7 +173,7 @@ class Receipt:
         seal = PartStatement.read(self.seal, party=platform)
         seal.verify(keys[platform], party=platform)
         seal.expect(platform, request=first.values.get("request"))
-        header = hashlib.sha256(self.header.to_json().encode()).hexdigest()
+        header = self.header.header_digest
         for party, statement in read.items():
             statement.expect(
                 party,

@@ -7,6 +7,7 @@ the parts of all; the part is the party's own and holds what its addend needs.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import re
@@ -141,9 +142,19 @@ class ServedModel:
 
     def to_json(self) -> str:
         """Return canonical JSON."""
+        return self._json
+
+    @functools.cached_property
+    def _json(self) -> str:
         return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
 
+    @functools.cached_property
+    def header_digest(self) -> str:
+        """SHA-256 of :meth:`to_json`, in hexadecimal; stands in every party's statement."""
+        return hashlib.sha256(self._json.encode()).hexdigest()
+
     @classmethod
+    @functools.lru_cache(maxsize=64)
     def from_json(cls, text: str | bytes) -> ServedModel:
         """Read what :meth:`to_json` wrote.
 

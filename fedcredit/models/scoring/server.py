@@ -5,26 +5,33 @@
     institution                                 every party
       ServiceStart{platform, providers}  ---->
       keys, see fedcredit.protocols.scoring  <---->
+      checkpoints of the audit logs          <---->            (fedcredit.protocols.checkpoints)
       then, as often as it likes:
         ScoreRequest           -> platform and participants   (fedcredit.protocols.scoring)
+        ScoreRepeat            -> the same, if a tag was zero by chance
         VerifyRequest          -> one party                   (fedcredit.protocols.verification)
         ModelQuery             -> platform      <- ModelHeader
         ConsentsPresented      -> every party   <- ConsentsAccepted
         RevocationPresented    -> every party   <- RevocationAccepted
+        VoidRequest            -> platform and participants; platform -> VoidWord -> participants
+                                                <- UsesReturned
+        CheckpointRound        -> every party, which exchange checkpoints again
 
-Every question passes the party's own gate. A refusal is an answer; the session goes on.
+Every question passes the party's own gate. A refusal is an answer; the session goes on. A request
+that was declined or lost on the way has used consents at the parties that had admitted it. They
+give the uses back on the platform's word that it has not answered: the platform admits a request
+last, just before it answers, and does not admit one that it has called void.
 """
 
 from __future__ import annotations
 
-from typing import NoReturn
+from collections.abc import Awaitable, Callable
+from typing import Any, NoReturn
 
-import numpy as np
-
-from fedcredit.crypto.encscore import encode_parts, encode_values
 from fedcredit.errors import PeerProtocolError, Refusal
-from fedcredit.models.scoring.desk import Desk, Prepared
-from fedcredit.models.scoring.served import LinearPart, served_targets
+from fedcredit.models.scoring.answering import Answering
+from fedcredit.models.scoring.desk import Desk
+from fedcredit.models.scoring.served import served_targets
 from fedcredit.models.scoring.service_messages import (
     ConsentsAccepted,
     ConsentsPresented,
@@ -33,21 +40,29 @@ from fedcredit.models.scoring.service_messages import (
     RevocationAccepted,
     RevocationPresented,
     ServiceStart,
+    UsesReturned,
+    VoidRequest,
+    VoidWord,
 )
-from fedcredit.models.scoring.trees import ServedTrees
 from fedcredit.models.scoring.verification import finding_of
+from fedcredit.models.scoring.witnessing import exchange_at_desk
+from fedcredit.protocols.checkpoints import CheckpointRound
 from fedcredit.protocols.scoring import (
+    Answer,
     PartySide,
-    WordsAndNotes,
     platform_answer,
     provider_answer,
     start_party,
 )
-from fedcredit.protocols.scoring_messages import ScoreRequest
-from fedcredit.protocols.tree_words import pack_rows, party_words, platform_words
+from fedcredit.protocols.scoring_messages import (
+    Declined,
+    ScoreRepeat,
+    ScoreRequest,
+    repeat_digest,
+)
 from fedcredit.protocols.verification import PairChannel, reply_to
 from fedcredit.protocols.verification_messages import VerifyRequest
-from fedcredit.wire import Peers
+from fedcredit.wire import Message, Peers
 
 __all__ = ["serve_session"]
 
@@ -69,6 +84,8 @@ async def serve_session(desk: Desk, peers: Peers, institution: str) -> NoReturn:
     ------
     PeerProtocolError
         A peer does not follow the protocol.
+    StorageError
+        The own audit log cannot be signed or written: nothing is answered.
     """
     start = await peers[institution].recv(ServiceStart)
     members = {start.platform, *start.providers}
@@ -84,108 +101,118 @@ async def serve_session(desk: Desk, peers: Peers, institution: str) -> NoReturn:
         providers=start.providers,
         session=start.session,
     )
-    is_platform = desk.party == start.platform
-    answering = _Answering(desk, side, is_platform=is_platform)
+    await exchange_at_desk(desk, peers, institution)
+    served = _Session(desk, peers, institution, side, is_platform=desk.party == start.platform)
     while True:
-        message = await peers[institution].recv_any(
-            ScoreRequest, VerifyRequest, ModelQuery, ConsentsPresented, RevocationPresented
-        )
-        if isinstance(message, ScoreRequest):
-            if is_platform:
-                await platform_answer(peers, side, message, answering.words, desk.seal_sums)
-            else:
-                await provider_answer(peers, side, message, answering.words)
-        elif isinstance(message, VerifyRequest):
-            await peers[institution].send(
-                reply_to(
-                    message,
-                    institution=institution,
-                    identity=desk.signer,
-                    channel=PairChannel(side.keys, institution),
-                    answer=lambda query: finding_of(desk, query),
-                )
+        message = await peers[institution].recv_any(*served.handlers)
+        await served.handlers[type(message)](message)
+
+
+class _Session:
+    """What one session needs between messages."""
+
+    def __init__(
+        self,
+        desk: Desk,
+        peers: Peers,
+        institution: str,
+        side: PartySide,
+        *,
+        is_platform: bool,
+    ) -> None:
+        self._desk, self._peers, self._side = desk, peers, side
+        self._institution = peers[institution]
+        self._is_platform = is_platform
+        self._answering = Answering(desk, side, is_platform=is_platform)
+        self.handlers: dict[type[Message], Callable[[Any], Awaitable[None]]] = {
+            ScoreRequest: self._score,
+            ScoreRepeat: self._repeat,
+            VerifyRequest: self._verify,
+            ModelQuery: self._models,
+            ConsentsPresented: self._present,
+            RevocationPresented: self._withdraw,
+            VoidRequest: self._void,
+            CheckpointRound: self._witness,
+        }
+
+    async def _score(self, request: ScoreRequest) -> None:
+        await self._answer(request, self._answering.words)
+
+    async def _repeat(self, message: ScoreRepeat) -> None:
+        request = self._answering.repeated(message)
+        if request is not None:
+            await self._answer(request, self._answering.words_again, attempt=message.attempt)
+        elif self._is_platform:
+            refusal = Refusal(
+                "only the last request for a forest's scores is answered again, and not often.",
+                code="request_invalid",
+                step="score",
+                fix="ask anew",
             )
-        elif isinstance(message, ModelQuery):
-            await peers[institution].send(_headers(desk, message.target))
-        elif isinstance(message, ConsentsPresented):
-            await peers[institution].send(_present(desk, message))
-        elif isinstance(message, RevocationPresented):
-            await peers[institution].send(_withdraw(desk, message))
+            digest = repeat_digest(message.request, message.attempt % 2**32)
+            await self._institution.send(Declined.of(digest, self._desk.party, refusal))
 
-
-class _Answering:
-    """Turns requests of one session into words."""
-
-    def __init__(self, desk: Desk, side: PartySide, *, is_platform: bool) -> None:
-        self._desk, self._side, self._is_platform = desk, side, is_platform
-
-    def words(self, request: ScoreRequest, digest: bytes) -> WordsAndNotes:
-        desk, n = self._desk, len(request.subjects)
-        prepared = desk.score(
-            institution=request.institution,
-            target=request.target,
-            purpose=request.purpose,
-            subjects=request.subjects,
-            consents=request.consents,
-            request=digest,
-            reasons=request.reasons,
-            participants=request.participants,
-            platform=self._side.keys.platform,
-            own_features=bool(request.own),
+    async def _answer(self, request: ScoreRequest, words: Answer, *, attempt: int = 0) -> None:
+        if not self._is_platform:
+            await provider_answer(self._peers, self._side, request, words, attempt=attempt)
+            return
+        await platform_answer(
+            self._peers,
+            self._side,
+            request,
+            words,
+            self._desk.seal_sums,
+            on_declined=self._desk.declined_elsewhere,
+            attempt=attempt,
         )
 
-        def receipt(payload: bytes) -> bytes:
-            return desk.statement(
-                prepared,
-                institution=request.institution,
-                purpose=request.purpose,
-                request=digest,
-                n=n,
-                payload=payload.hex(),
+    async def _verify(self, message: VerifyRequest) -> None:
+        await self._institution.send(
+            reply_to(
+                message,
+                institution=self._institution.name,
+                identity=self._desk.signer,
+                channel=PairChannel(self._side.keys, self._institution.name),
+                answer=lambda query: finding_of(self._desk, query),
             )
-
-        weights = None
-        if self._is_platform and request.own:
-            assert isinstance(prepared.part, LinearPart)
-            weights = prepared.part.supplied_weights()
-        return WordsAndNotes(
-            words=self._encoded(prepared, digest),
-            note=prepared.note.pack(n),
-            receipt=receipt,
-            metadata=prepared.header.to_json().encode() if self._is_platform else b"",
-            own_weights=weights,
         )
 
-    def _encoded(self, prepared: Prepared, digest: bytes) -> np.ndarray:
-        if prepared.reach is None:
-            assert prepared.values is not None
-            encode = encode_values if self._is_platform else encode_parts
-            return encode(prepared.values)[None, :]
-        seed = self._side.keys.request_seed(digest)
+    async def _models(self, message: ModelQuery) -> None:
+        found = served_targets(self._desk.store)
+        await self._institution.send(
+            ModelHeader(tuple(m.to_json() for m in found if message.target in ("", m.target)))
+        )
+
+    async def _present(self, message: ConsentsPresented) -> None:
+        reply = ConsentsAccepted("", "", "")
+        try:
+            self._desk.gate.present(message.tokens)
+        except Refusal as refusal:
+            reply = ConsentsAccepted(refusal.code, refusal.reason, refusal.fix or "")
+        await self._institution.send(reply)
+
+    async def _withdraw(self, message: RevocationPresented) -> None:
+        reply = RevocationAccepted("", "", "")
+        try:
+            self._desk.gate.withdraw(message.token)
+        except Refusal as refusal:
+            reply = RevocationAccepted(refusal.code, refusal.reason, refusal.fix or "")
+        await self._institution.send(reply)
+
+    async def _witness(self, message: CheckpointRound) -> None:
+        await exchange_at_desk(self._desk, self._peers, self._institution.name)
+
+    async def _void(self, message: VoidRequest) -> None:
+        """Give uses of consents back if the platform has not answered, and never will."""
+        desk, institution = self._desk, self._institution.name
         if self._is_platform:
-            assert isinstance(prepared.part, ServedTrees)
-            words = platform_words(prepared.reach, prepared.part.leaves, seed)
-        else:
-            words = party_words(prepared.reach, seed)
-        return pack_rows(words, prepared.header.trees, prepared.header.leaves)
-
-
-def _headers(desk: Desk, target: str) -> ModelHeader:
-    models = served_targets(desk.store)
-    return ModelHeader(tuple(model.to_json() for model in models if target in ("", model.target)))
-
-
-def _present(desk: Desk, message: ConsentsPresented) -> ConsentsAccepted:
-    try:
-        desk.gate.present(message.tokens)
-    except Refusal as refusal:
-        return ConsentsAccepted(refusal.code, refusal.reason, refusal.fix or "")
-    return ConsentsAccepted("", "", "")
-
-
-def _withdraw(desk: Desk, message: RevocationPresented) -> RevocationAccepted:
-    try:
-        desk.gate.withdraw(message.token)
-    except Refusal as refusal:
-        return RevocationAccepted(refusal.code, refusal.reason, refusal.fix or "")
-    return RevocationAccepted("", "", "")
+            void = desk.void(institution, message.request)
+            for name in message.participants:
+                if name in self._peers and name != institution:
+                    await self._peers[name].send(VoidWord(message.request, void))
+            return
+        word = await self._peers[self._side.keys.platform].recv(VoidWord)
+        returned = 0
+        if word.void and word.request == message.request:
+            returned = desk.gate.give_back(institution, message.request)
+        await self._institution.send(UsesReturned(message.request, returned))

@@ -14,6 +14,9 @@ __all__ = [
     "RevocationAccepted",
     "RevocationPresented",
     "ServiceStart",
+    "UsesReturned",
+    "VoidRequest",
+    "VoidWord",
 ]
 
 
@@ -112,3 +115,49 @@ class RevocationAccepted(
     code: str
     reason: str
     fix: str
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class VoidRequest(
+    Message,
+    kind="service.void",
+    version=1,
+    max_bytes=16 << 10,
+    reveals="that an answer did not reach the institution",
+):
+    """Institution to platform and participants: this request was not answered.
+
+    ``request`` is the digest of a request for scores that the platform or a participant declined,
+    or whose session was lost.
+    """
+
+    request: bytes
+    participants: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class VoidWord(
+    Message,
+    kind="service.void_word",
+    version=1,
+    max_bytes=4 << 10,
+    reveals="whether the platform has answered the request",
+):
+    """Platform to participant: whether the request was not answered, and never will be."""
+
+    request: bytes
+    void: bool
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class UsesReturned(
+    Message,
+    kind="service.uses_returned",
+    version=1,
+    max_bytes=4 << 10,
+    reveals="how many consents may be used again",
+):
+    """Participant to institution: so many uses of consents were given back."""
+
+    request: bytes
+    consents: int

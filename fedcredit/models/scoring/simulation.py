@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -18,6 +19,8 @@ from fedcredit.governance.enterprise import Enterprise
 from fedcredit.governance.gate import Gate
 from fedcredit.governance.ledger import Ledger
 from fedcredit.governance.question import PURPOSES
+from fedcredit.governance.witnessing import WitnessedLog
+from fedcredit.models.backend import InProcessBackend
 from fedcredit.models.conversation import Conversation, InProcessConversation
 from fedcredit.models.scoring.institution import Institution
 from fedcredit.models.scoring.platform_server import PlatformServer
@@ -88,6 +91,14 @@ class SimulatedService:
             id_kind=federation.default_id_kind or ("uscc" if key.lower() == "uscc" else "text"),
             as_of=today,
         )
+        backend = federation.backend
+        assert isinstance(backend, InProcessBackend)
+        backend.keys |= {name: signer.public_key for name, signer in self.identities.items()}
+        federation.own_log = self._platform_log
+
+    def _platform_log(self) -> AbstractContextManager[WitnessedLog]:
+        desk = self.desks[self._federation.platform]
+        return nullcontext(WitnessedLog(desk.gate.log, desk.signer, desk.gate.now))
 
     def _gate(self, party: str, catalog: Catalog, budgets: BudgetRules | None) -> Gate:
         identity = self.identities[party] = Identity.generate(party)
@@ -133,6 +144,7 @@ class _Connection:
     def __init__(self, institution: str, service: SimulatedService) -> None:
         self.institution = institution
         self.platform = service._federation.platform
+        self.identity = Identity.generate(institution)
         self._service = service
 
     def present(self) -> tuple[str, ...]:
@@ -140,7 +152,13 @@ class _Connection:
 
     def open(self, members: Sequence[str]) -> Conversation:
         servers = {name: self._service.servers[name] for name in members}
-        return InProcessConversation(self.institution, servers, transcript=self._service.transcript)
+        identities = {**self._service.identities, self.institution: self.identity}
+        return InProcessConversation(
+            self.institution,
+            servers,
+            transcript=self._service.transcript,
+            keys={name: signer.public_key for name, signer in identities.items()},
+        )
 
     def keys(self, conversation: Any) -> Mapping[str, Ed25519PublicKey]:
         return {name: self._service.identities[name].public_key for name in conversation.members}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Sequence
 
@@ -17,6 +18,8 @@ __all__ = ["SubjectIndex", "check_normalised", "normalised_subjects"]
 
 Rows = npt.NDArray[np.int64]
 _STEP = "look up enterprises"
+#: What :func:`fedcredit.uscc.normalise` leaves as it is.
+_PLAIN = re.compile(r"[0-9A-Z]{18}", re.ASCII)
 
 
 class SubjectIndex:
@@ -62,13 +65,24 @@ class SubjectIndex:
 
     def everybody(self, columns: Sequence[str]) -> pd.DataFrame:
         """Return columns of the whole table, and last one row in which all values are missing."""
-        frame = self._frame[list(columns)].reset_index(drop=True)
+        frame = self._columns(columns)
         return frame.reindex(range(len(frame) + 1))
 
     def frame(self, rows: Rows, columns: Sequence[str]) -> pd.DataFrame:
         """Return columns of these rows; all values are missing where a row is -1."""
-        found = self._frame[list(columns)].reset_index(drop=True)
-        return found.reindex(rows)
+        return self._columns(columns).reindex(rows)
+
+    def _columns(self, columns: Sequence[str]) -> pd.DataFrame:
+        gone = [name for name in columns if name not in self._frame.columns]
+        if gone:
+            raise Refusal(
+                f"{len(gone)} columns of the model are not in this party's table any more.",
+                code="part_failed",
+                party=self._table.party,
+                step=_STEP,
+                fix="the party has to start its node with a table that has them",
+            )
+        return self._frame[list(columns)].reset_index(drop=True)
 
 
 def normalised_subjects(subjects: Sequence[str], *, id_kind: str = "uscc") -> tuple[str, ...]:
@@ -79,6 +93,8 @@ def normalised_subjects(subjects: Sequence[str], *, id_kind: str = "uscc") -> tu
     InputError
         One is blank, no code, or stands there twice.
     """
+    if id_kind == "uscc" and _is_plain(subjects):
+        return tuple(subjects)
     report = normalise(list(subjects), kind=id_kind)  # type: ignore[arg-type]
     if len(report) != len(subjects):
         raise InputError(
@@ -90,6 +106,11 @@ def normalised_subjects(subjects: Sequence[str], *, id_kind: str = "uscc") -> tu
     return tuple(item.decode() for item in report.ids)
 
 
+def _is_plain(subjects: Sequence[str]) -> bool:
+    """Whether every code is in the one spelling already, and none stands there twice."""
+    return all(map(_PLAIN.fullmatch, subjects)) and len(set(subjects)) == len(subjects)
+
+
 def check_normalised(subjects: Sequence[str], *, id_kind: str, party: str) -> None:
     """Hold the codes of a request to the one spelling, so that consents and rows speak of one.
 
@@ -98,6 +119,8 @@ def check_normalised(subjects: Sequence[str], *, id_kind: str, party: str) -> No
     Refusal
         ``request_invalid``.
     """
+    if id_kind == "uscc" and _is_plain(subjects):
+        return
     try:
         same = normalised_subjects(subjects, id_kind=id_kind) == tuple(subjects)
     except InputError:

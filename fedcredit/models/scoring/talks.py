@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import secrets
 import threading
-from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -13,14 +14,17 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from fedcredit.errors import InputError, Refusal, SessionLost
 from fedcredit.models.conversation import Conversation
 from fedcredit.models.scoring.service_messages import ServiceStart
+from fedcredit.models.scoring.witnessing import Watch
 from fedcredit.protocols.scoring import InstitutionSide, start_institution
-from fedcredit.wire import Peers
+from fedcredit.wire import Identity, Peers
 
-__all__ = ["ServiceConnection", "Talk", "Talks", "run"]
+__all__ = ["WITNESS_EVERY", "ServiceConnection", "Talk", "Talks", "run"]
 
 R = TypeVar("R")
 Role = Callable[[Peers], Coroutine[Any, Any, R]]
 _STEP = "ask"
+#: Questions of a session after which its members exchange checkpoints again.
+WITNESS_EVERY = 256
 #: A session that is found lost before anything was asked is opened again this often.
 _ATTEMPTS = 3
 
@@ -30,6 +34,7 @@ class ServiceConnection(Protocol):
 
     institution: str
     platform: str
+    identity: Identity
 
     def present(self) -> tuple[str, ...]:
         """Return the parties that serve and are connected now."""
@@ -55,6 +60,7 @@ class Talk:
     side: InstitutionSide
     keys: Mapping[str, Ed25519PublicKey]
     certificates: Mapping[str, bytes]
+    turns: Iterator[int] = field(default_factory=itertools.count)
 
 
 class Talks:
@@ -63,10 +69,17 @@ class Talks:
     Parameters
     ----------
     connection : ServiceConnection
+    watch : Watch
+        Witnesses the members' audit logs when a session starts and every ``witness_every``
+        questions.
+    witness_every : int
     """
 
-    def __init__(self, connection: ServiceConnection) -> None:
+    def __init__(
+        self, connection: ServiceConnection, watch: Watch, *, witness_every: int = WITNESS_EVERY
+    ) -> None:
         self._connection = connection
+        self._watch, self._witness_every = watch, witness_every
         self._lock = threading.RLock()
         self._open: dict[frozenset[str], Talk] = {}
 
@@ -94,6 +107,9 @@ class Talks:
             for _ in range(_ATTEMPTS):
                 talk = self._talk(frozenset(parties))
                 try:
+                    turn = next(talk.turns)
+                    if turn and turn % self._witness_every == 0:
+                        talk.conversation.run(self._watch.ask_again)
                     return question(talk)
                 except SessionLost as error:
                     self._drop(talk)
@@ -118,7 +134,7 @@ class Talks:
 
         async def begin(peers: Peers) -> InstitutionSide:
             await peers.broadcast(ServiceStart(platform, providers, session))
-            return await start_institution(
+            side = await start_institution(
                 peers,
                 self._connection.institution,
                 platform=platform,
@@ -126,6 +142,8 @@ class Talks:
                 session=session,
                 own_features=True,
             )
+            await self._watch.exchange(peers)
+            return side
 
         talk = Talk(
             conversation,

@@ -265,8 +265,8 @@ class ServedTrees:
             )
         return self.ends
 
-    def reach(self, frame: pd.DataFrame) -> Bits:
-        """Tell which leaves the own splits leave reachable for each row.
+    def binned(self, frame: pd.DataFrame) -> npt.NDArray[np.uint16]:
+        """Put the own columns into the bins of the training.
 
         Parameters
         ----------
@@ -275,8 +275,8 @@ class ServedTrees:
 
         Returns
         -------
-        ndarray of bool, shape (n, T, 2**D)
-            ``n * T * 2**D`` bytes: many rows are better taken in blocks.
+        ndarray of uint16, shape (n, columns)
+            For :meth:`reach_of`.
 
         Raises
         ------
@@ -286,11 +286,25 @@ class ServedTrees:
         bins = np.empty((len(frame), len(self._binners)), np.uint16)
         for column, binner in enumerate(self._binners):
             bins[:, column] = binner(frame, self.party)
-        reach = np.empty((len(frame), *self._open.shape), np.bool_)
+        return bins
+
+    def reach_of(self, bins: npt.NDArray[np.uint16]) -> Bits:
+        """Tell which leaves the own splits leave reachable for each row of :meth:`binned`.
+
+        Returns
+        -------
+        ndarray of bool, shape (n, T, 2**D)
+            ``n * T * 2**D`` bytes: many rows are better taken in blocks.
+        """
+        reach = np.empty((len(bins), *self._open.shape), np.bool_)
         reach[:] = self._open
         if self.splits:
-            rule_out(bins, *self._nodes, reach)
+            rule_out(np.ascontiguousarray(bins), *self._nodes, reach)
         return reach
+
+    def reach(self, frame: pd.DataFrame) -> Bits:
+        """Tell which leaves the own splits leave reachable for each row; see :meth:`reach_of`."""
+        return self.reach_of(self.binned(frame))
 
     # --------------------------------------------------------------------------- at rest
 

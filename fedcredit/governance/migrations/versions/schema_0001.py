@@ -60,15 +60,14 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("origin", "size", "root", name=op.f("pk_checkpoints")),
     )
     op.create_table(
-        "consent_uses",
-        sa.Column("jti", sa.String(length=64), nullable=False),
-        sa.Column("request", sa.LargeBinary(), nullable=False),
-        sa.Column("time", sa.Float(), nullable=False),
-        sa.PrimaryKeyConstraint("jti", "request", name=op.f("pk_consent_uses")),
-        sqlite_with_rowid=False,
+        "consent_tokens",
+        sa.Column("digest", sa.LargeBinary(), nullable=False),
+        sa.Column("token", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("digest", name=op.f("pk_consent_tokens")),
     )
     op.create_table(
         "consents",
+        sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("jti", sa.String(length=64), nullable=False),
         sa.Column("digest", sa.LargeBinary(), nullable=False),
         sa.Column("subject", sa.String(length=18), nullable=False),
@@ -80,9 +79,9 @@ def upgrade() -> None:
         sa.Column("expires", sa.Float(), nullable=False),
         sa.Column("max_uses", sa.Integer(), nullable=False),
         sa.Column("used", sa.Integer(), nullable=False),
-        sa.Column("token", sa.Text(), nullable=False),
         sa.Column("registered", sa.Float(), nullable=False),
-        sa.PrimaryKeyConstraint("jti", name=op.f("pk_consents")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_consents")),
+        sa.UniqueConstraint("jti", name=op.f("uq_consents_jti")),
         sa.UniqueConstraint("digest", name=op.f("uq_consents_digest")),
     )
     op.create_index(op.f("ix_consents_institution"), "consents", ["institution"], unique=False)
@@ -145,6 +144,14 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_questions_institution"), "questions", ["institution"], unique=False)
     op.create_index(op.f("ix_questions_time"), "questions", ["time"], unique=False)
+    op.create_table(
+        "requests",
+        sa.Column("institution", sa.String(length=128), nullable=False),
+        sa.Column("request", sa.LargeBinary(), nullable=False),
+        sa.Column("time", sa.Float(), nullable=False),
+        sa.PrimaryKeyConstraint("institution", "request", name=op.f("pk_requests")),
+        sqlite_with_rowid=False,
+    )
     op.create_table(
         "revocations",
         sa.Column("jti", sa.String(length=64), nullable=False),
