@@ -159,5 +159,5 @@ def baselines(*, quick: bool, python: str | None) -> dict[str, Any]:
         "paillier": paillier(1 if quick else 10),
     }
     if python:
-        out["concrete_ml"] = concrete(python, trees=not quick)
+        out["concrete_ml"] = concrete(python, trees=False)
     return out

@@ -180,6 +180,35 @@ def test_write_a_protocol():
     assert start("write_a_protocol") != printed  # fresh keys
 
 
+def test_score_for_a_bank():
+    printed = run("score_for_a_bank")
+    assert re.search(r"score \d+, band \w+; what costs most:\n  \w+\.\w+ \(\w+\)", printed)
+    assert "equal to the card's points: True" in printed
+    assert "receipt signed by platform, tax, social_security" in printed
+    for code in ("used", "audience", "purpose", "revoked", "missing"):
+        assert f": consent_{code}\n" in printed + "\n"
+
+
+def test_verify_a_declaration():
+    printed = run("verify_a_declaration")
+    assert re.search(r"(yes|no): the tax paid last year is at least 100000 CNY", printed)
+    matches = re.findall(r"(yes|no): the tax paid last year is what was declared", printed)
+    assert matches == ["yes", "no"]
+    for code in ("threshold_denied", "declaration_invalid", "search_pattern"):
+        assert f"refused ({code})" in printed
+    assert printed.rstrip().splitlines()[-1].lstrip().startswith("refused (institution_suspended)")
+
+
+def test_audit_evidence():
+    printed = run("audit_evidence")
+    assert "again with the first consent: consent_used" in printed
+    assert re.search(r"inclusion in the log of \d+: True", printed)
+    checks = re.findall(r"^  (ok|\S+) +(\w+) +", printed, flags=re.MULTILINE)
+    assert {result for result, _ in checks} == {"ok"}
+    assert {"entry", "inclusion", "disclosure", "document"} <= {name for _, name in checks}
+    assert "these fail: ('tree', 'checkpoints')" in printed
+
+
 def test_real_data_without_data():
     printed = start("real_data", code=1)
     assert "[step load default-credit]" in printed

@@ -94,7 +94,11 @@ def deploy(
     click.echo(f"{target} is served by {', '.join(header.parties)} ({header.digest[:16]})")
 
 
-@score.command()
+@score.command(
+    epilog="""\b
+Example:
+  fedcredit score withdraw platform.toml sme-card@1"""
+)
 @click.argument("config", type=_FILE)
 @click.argument("target")
 def withdraw(config: Path, target: str) -> None:
@@ -296,3 +300,36 @@ def _show(scores: ScoreBatch, target: str) -> None:
     first = scores[0]
     click.echo("data as of " + ", ".join(f"{p} {day}" for p, day in first.as_of.items() if day))
     click.echo(f"receipt signed by {', '.join(scores.receipt.statements)}")
+
+
+# ------------------------------------------------------------------------------ a supervisor
+
+
+@score.command(
+    epilog="""\b
+Examples:
+  fedcredit score check receipt.json --ca ca.pem
+  fedcredit score check answer.json --ca ca.pem
+
+FILE is a receipt of `fedcredit score request` or an answer of `fedcredit verify`. Every signature
+is checked with the certificates in it, against the federation's CA; nothing else is needed, and
+nobody is asked. Exit code 5: something does not check."""
+)
+@click.argument("file", type=_FILE)
+@click.option("--ca", required=True, type=_FILE, help="The CA certificates of the federation.")
+@json_option
+def check(file: Path, ca: Path, as_json: bool) -> None:
+    """Check a receipt or a signed answer offline, as a supervisor or court would."""
+    from fedcredit.node.papers import check_paper
+
+    try:
+        text, authorities = file.read_bytes(), ca.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"a file cannot be read ({error.strerror}).", step="check") from None
+    found = check_paper(text, authorities)
+    if as_json:
+        print_json(found)
+        return
+    for party, stated in found["statements"].items():
+        print_table(f"Signed by {party}", ["what", "value"], list(stated.items()))
+    click.echo("every signature checks")

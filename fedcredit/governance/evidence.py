@@ -21,6 +21,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -245,7 +246,7 @@ class _Verifier:
     def run(self, bundle: Mapping[str, Any]) -> None:
         party, data = bundle["party"], bundle["entry"].encode()
         entry = Entry.parse(data)
-        moment = f"{entry.time:.3f} s after 1970 (UTC)"
+        moment = _moment(entry.time)
         self.add("entry", True, f"entry {entry.number}, kind {entry.kind}, {moment}.")
         if int(entry.time) > bundle["time"]:
             self.add("entry", False, "the entry is younger than the file says it is itself.")
@@ -304,7 +305,7 @@ class _Verifier:
             except AuthenticationError as error:
                 self.add(name, False, error.reason)
             else:
-                self.add(name, True, f"cosigned by {signer}, {seen:.0f} s after 1970 (UTC).")
+                self.add(name, True, f"cosigned by {signer}, {_moment(seen)}.")
 
     def _copy(
         self,
@@ -383,3 +384,8 @@ def _texts(content: bytes) -> set[str]:
         elif isinstance(value, (dict, list)):
             stack.extend(value.values() if isinstance(value, dict) else value)
     return found
+
+
+def _moment(seconds: float) -> str:
+    moment = datetime.fromtimestamp(seconds, UTC)
+    return moment.isoformat(sep=" ", timespec="seconds").replace("+00:00", " UTC")

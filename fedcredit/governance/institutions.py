@@ -16,12 +16,18 @@ import sqlalchemy as sa
 
 from fedcredit.errors import InputError, Refusal
 from fedcredit.governance.alarms import alarm
+from fedcredit.governance.bulk import Statement
 from fedcredit.governance.question import PURPOSES
 from fedcredit.governance.schema import ALARMS, COUNTERS, INSTITUTIONS, WALKS
 from fedcredit.governance.section import check_party_name
 
 __all__ = ["Institution", "list_institutions", "onboard", "release", "standing", "suspend"]
 
+_NAMED = Statement(
+    lambda _: sa.select(INSTITUTIONS).where(
+        INSTITUTIONS.c.name == sa.bindparam("name", type_=sa.Text)
+    )
+)
 _STEP = "institution"
 _DIGEST_BYTES = 32
 
@@ -131,7 +137,7 @@ def standing(tx: sa.Connection, name: str, purpose: str, now: float) -> None:
         ``institution_unknown``, ``institution_suspended``, ``assessment_expired`` or
         ``purpose_denied``.
     """
-    row = tx.execute(sa.select(INSTITUTIONS).where(INSTITUTIONS.c.name == name)).one_or_none()
+    row = _NAMED(tx, name=name).one_or_none()
     if row is None:
         raise _refusal(
             "institution_unknown",
@@ -241,7 +247,7 @@ def list_institutions(tx: sa.Connection) -> list[Institution]:
 
 
 def _known(tx: sa.Connection, name: str) -> sa.Row[tuple[object, ...]]:
-    row = tx.execute(sa.select(INSTITUTIONS).where(INSTITUTIONS.c.name == name)).one_or_none()
+    row = _NAMED(tx, name=name).one_or_none()
     if row is None:
         _refuse("the institution has not been onboarded", "see: fedcredit institution list")
     return row

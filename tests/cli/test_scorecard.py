@@ -207,7 +207,7 @@ def test_table_at_a_provider(site: Site, platform: Path, trained: dict[str, Any]
         out = site.directory / f"{party}_points.csv"
         run("table", site.config(party), "--id", id_, "--out", out)
         assert list(pd.read_csv(out)["bin"]) == list(own["bin"])
-    assert first in run("table", site.config(party), "--id", id_).stdout
+    assert first in process("scorecard", "table", site.config(party), "--id", id_)
 
 
 def test_no_output_of_the_platform_has_a_providers_limits(

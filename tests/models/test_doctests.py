@@ -20,6 +20,6 @@ def test_examples_run(name):
 
 def test_the_estimators_and_the_federation_have_examples():
     finder = doctest.DocTestFinder()
-    for name in ("fedcredit.models.gbdt", "fedcredit.models.federation"):
+    for name in ("fedcredit.models.gbdt", "fedcredit.models.simulate"):
         tests = finder.find(importlib.import_module(name))
         assert sum(len(test.examples) for test in tests) >= 3

@@ -69,7 +69,13 @@ def test_every_error_class_survives_the_wire(name):
     kind = getattr(errors, name)
     got = _over_the_wire(kind("a reason.", step="a step", fix="a fix")).to_error("relay")
     assert type(got) is kind
-    assert str(got) == "[party tax, step a step] a reason. Fix: a fix."
+    text = "[party tax, step a step] a reason. Fix: a fix."
+    assert str(got) == (f"{text} (refused)" if kind is errors.Refusal else text)
+
+
+def test_the_code_of_a_refusal_travels():
+    got = _over_the_wire(errors.Refusal("no.", code="consent_used")).to_error("tax")
+    assert (type(got), got.code) == (errors.Refusal, "consent_used")
 
 
 def test_found_and_expected_travel_in_the_text():
