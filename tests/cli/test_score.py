@@ -194,6 +194,26 @@ def test_what_cannot_be_deployed(served, words, part):
     assert "x@1" not in [m["target"] for m in listed]
 
 
+def checked(path, served, parties):
+    """Check a paper as a supervisor does, and that an edited one is refused."""
+    ca = served.site.directory / "ca" / "ca.pem"
+    assert "every signature checks" in run("score", "check", path, "--ca", ca).stdout
+    found = json.loads(run("score", "check", path, "--ca", ca, "--json").stdout)["statements"]
+    assert set(found) == parties
+    forged, text = path.with_name("forged.json"), path.read_text()
+    paper = json.loads(text)
+    statements = paper.get("statements")
+    if statements is None:
+        paper["evidence"]["signature"] = paper["evidence"]["signature"][::-1]
+    else:
+        statements["tax"] = statements["tax"].replace("credit_granting", "insurance")
+    forged.write_text(json.dumps(paper))
+    run("score", "check", forged, "--ca", ca, code=5 if statements else 2)
+    forged.write_text("[]")
+    run("score", "check", forged, "--ca", ca, code=2)
+    return found
+
+
 def test_one_enterprise(served):
     words = ("--subject", served.codes[1], "--consent", served.consent(1))
     receipt = served.file("receipt.json")
@@ -211,6 +231,7 @@ def test_one_enterprise(served):
     trust = load_config(served.config(BANK)).load_signing().trust
     keys = {p: trust.verify_signing(p, der) for p, der in read.certificates.items()}
     assert set(read.verify(keys)) == {PLATFORM, *served.site.providers}
+    checked(receipt, served, {PLATFORM, *served.site.providers})
     assert served.codes[1] not in receipt.read_text()
 
 
@@ -320,6 +341,8 @@ def test_verifying(served):
     plain = json.loads(out.read_text())
     assert (plain["outcome"], plain["subject"]) == (want, code)
     assert plain["evidence"]["signature"]
+    stated = checked(out, served, {"tax"})["tax"]
+    assert (stated["outcome"], stated["predicate"]) == (want, "tax.filed_late_at_most")
     assert json.loads(run(*words, "--threshold", 2, "--json").stdout)["outcome"] == want
     result = run(*words, "--threshold", 3, code=3)
     assert "threshold_denied" in result.stderr
