@@ -73,8 +73,8 @@ def single_scores(service: Service, size: Size) -> list[dict[str, Any]]:
     for model in (CARD, FOREST):
         for mode in MODES:
             chosen = np.arange(size.singles + _WARM_UP) % len(service.enterprises)
-            tokens = service.consents(chosen, f"score:{model}")
-            found = {}
+            tokens = service.consents(chosen.tolist(), f"score:{model}")
+            found: dict[int, float] = {}
 
             def one(
                 k: int,
@@ -140,7 +140,7 @@ def verifications(service: Service, size: Size) -> list[dict[str, Any]]:
     chosen = np.resize(known, size.verifications + _WARM_UP)
     out = []
     for kind, predicate in (("menu", MENU), ("declared", DECLARED)):
-        tokens = service.consents(chosen, f"verify:{VERIFIER}.{predicate}")
+        tokens = service.consents(chosen.tolist(), f"verify:{VERIFIER}.{predicate}")
         arguments: list[dict[str, Any]] = [{"threshold": THRESHOLD}] * len(chosen)
         truth = service.paid[chosen] >= THRESHOLD
         if kind == "declared":

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from fedcredit.governance.codes import CODES
+
 nbformat = pytest.importorskip("nbformat", reason="install fedcredit[notebook]")
 nbclient = pytest.importorskip("nbclient", reason="install fedcredit[notebook]")
 pytest.importorskip("ipykernel", reason="install fedcredit[notebook]")
@@ -266,3 +268,108 @@ def test_scorecard_lists_what_bureau_and_platform_received(scorecard):
     (shown,) = outputs(scorecard, "check-wire-platform")
     for kind in ("bin.features", "sums.reply", "logistic.result", "predictor.share"):
         assert kind in text(shown)
+
+
+@pytest.fixture
+def bank(executed):
+    return executed(ROOT / "notebooks" / "03_bank_scoring.ipynb")
+
+
+def codes(notebook, tag):
+    """How each attempt in a table ended, in order."""
+    (shown,) = outputs(notebook, tag)
+    known = "|".join([*CODES, "answered"])
+    return re.findall(rf"<td>({known})</td>", text(shown))
+
+
+@pytest.mark.timeout(600)
+def test_bank_gets_the_cards_points_and_a_receipt(bank):
+    shown = plain(bank, "check-score")
+    assert re.search(r"score \d{3}, band [ABCD], model sme-card@1", shown)
+    assert "the same as the card's points: True" in shown
+    assert re.search(r"raw score of the forest -?\d\.\d+", plain(bank, "check-trees"))
+    assert "all as the card has them: True" in plain(bank, "check-batch")
+    receipt = plain(bank, "check-receipt")
+    assert len(set(re.findall(r"\b[0-9a-f]{64}\b", receipt))) == 2  # one request, one consent
+    assert "invalid signature" in plain(bank, "check-forged-receipt")
+
+
+@pytest.mark.timeout(600)
+def test_bank_is_refused_by_the_rule_that_the_text_names(bank):
+    assert codes(bank, "check-refusals") == [
+        "consent_missing",
+        "consent_used",
+        "consent_audience",
+        "consent_purpose",
+        "consent_scope",
+        "consent_scope",
+        "consent_subject",
+        "consent_key",
+        "answered",
+        "answered",
+        "consent_revoked",
+    ]
+    assert codes(bank, "check-replay") == ["request_repeated"]
+    assert codes(bank, "check-menu") == ["threshold_denied", "predicate_unknown"]
+    assert codes(bank, "check-typed") == ["declaration_invalid"]
+    assert codes(bank, "check-search") == [
+        "answered",
+        "answered",
+        "search_pattern",
+        "institution_suspended",
+        "answered",
+        "search_pattern",
+    ]
+
+
+@pytest.mark.timeout(600)
+def test_bank_verifies_and_compares_a_declared_value(bank):
+    (shown,) = outputs(bank, "check-verify")
+    assert "<td>yes</td>" in text(shown)  # it was chosen to have paid more than 100,000
+    (shown,) = outputs(bank, "check-declared")
+    assert re.findall(r"<td>(yes|no)</td>", text(shown)) == ["yes", "no"]
+    pledge = plain(bank, "check-pledge")
+    assert "commitment" in pledge
+    assert "'value'" not in pledge
+
+
+@pytest.mark.timeout(600)
+def test_bank_catalog_closes_what_it_does_not_open(bank):
+    assert 'uses = ["training", "scoring"]' in plain(bank, "check-draft")
+    table = plain(bank, "check-catalog")
+    assert re.search(r"^annual_paid +yes +yes +yes$", table, re.MULTILINE)
+    assert re.search(r"^void_invoice_share *$", table, re.MULTILINE)
+    assert "voided invoices among the columns: False" in plain(bank, "check-models")
+
+
+@pytest.mark.timeout(600)
+def test_bank_audit_shows_tampering_and_gives_evidence(bank):
+    assert "a code of an enterprise in the log: False" in plain(bank, "check-log")
+    proof = plain(bank, "check-proof")
+    assert "hashes, holds: True" in proof
+    assert "another text in its place holds: False" in proof
+    assert "— platform" in proof
+    tampered = plain(bank, "check-tampering")
+    assert "untouched: True" in tampered
+    assert re.search(r"tree +False", tampered)
+    rewritten = plain(bank, "check-rewritten")
+    assert "by itself: True" in rewritten
+    assert "with the witness's copy: ('copies',)" in rewritten
+    evidence = plain(bank, "check-evidence")
+    assert "everything holds: True" in evidence
+    assert "disclosure" in evidence
+    assert "inclusion" in plain(bank, "check-edited-evidence")
+
+
+@pytest.mark.timeout(600)
+def test_bank_draws_its_figures_and_says_who_received_what(bank):
+    drawn = outputs(bank, "check-plot")
+    assert len(drawn) == 3
+    for shown in drawn:
+        assert len(shown[0].data["image/png"]) > 5_000
+    assert int(re.search(r"html: (\d+) kB", plain(bank, "check-html"))[1]) > 20
+    (shown,) = outputs(bank, "check-wire-platform")
+    assert "ciphertexts or sealed bytes" in text(shown)
+    (shown,) = outputs(bank, "check-wire-tax")
+    assert "verify.request" in text(shown)
+    assert "scoring.answer" not in text(shown)

@@ -17,6 +17,7 @@ reader already has.
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -381,6 +382,9 @@ def _texts(content: bytes) -> set[str]:
         value = stack.pop()
         if isinstance(value, str):
             found.add(value)
+            if value.startswith("{"):  # a signed statement is text within the receipt
+                with contextlib.suppress(ValueError, RecursionError):
+                    stack.append(json.loads(value))
         elif isinstance(value, (dict, list)):
             stack.extend(value.values() if isinstance(value, dict) else value)
     return found

@@ -318,6 +318,9 @@ def test_demo(tmp_path: Path):
     assert "enterprises are known to all parties" in done.stdout
     assert "Match rate" in page.read_text()
     assert "Who learned what" in page.read_text()
+    assert "consent_missing" in done.stdout
+    assert re.search(r"inclusion +│ ok", done.stdout)
+    assert "FAILED" not in done.stdout
     assert (tmp_path / "platform" / "platform.toml").exists()
     # What is there is not overwritten.
     assert "holds a federation already" in fail(*SMALL_DEMO, "--keep", tmp_path, code=2)
@@ -331,3 +334,14 @@ def test_demo_for_scripts(tmp_path: Path):
     assert Path(found["report"]).is_file()
     assert found["trees"] == 2
     assert found["bytes"]["train"] > 0
+    service = found["service"]
+    assert 0 < service["score"]["probability"] < 1
+    assert service["without_consent"] == "consent_missing"
+    assert service["verification"]["outcome"] in ("yes", "no", "no_record")
+    assert service["audit"]["included"]
+    assert service["audit"]["log_verifies"]
+    assert service["audit"]["evidence_verifies"]
+    done = start(
+        "audit", "verify", service["audit"]["evidence"], "--ca", tmp_path / "ca" / "ca.pem"
+    )
+    assert "everything holds" in done.stdout

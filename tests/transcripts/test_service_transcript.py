@@ -124,7 +124,7 @@ def test_no_score_band_reason_or_threshold_is_on_the_wire(served):
     for party in served.parties:
         desk = served.desks[party]
         header = served.world.deploy(CARD)
-        _, everybody = desk._part(header)
+        everybody = desk._everybody(header, desk._part(header))
         values = everybody[desk.index.rows(served.codes(N))]
         for dtype in ("<i8", "<f8", "<i4", "<u8"):
             assert values[:12].astype(dtype).tobytes() not in wire

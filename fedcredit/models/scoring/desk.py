@@ -109,7 +109,8 @@ class Desk:
         self.store = store
         self._lock = threading.Lock()
         self._void: set[tuple[str, bytes]] = set()
-        self._parts: dict[str, tuple[Part, npt.NDArray[Any]]] = {}
+        self._parts: dict[str, Part] = {}
+        self._rows: dict[str, npt.NDArray[Any]] = {}
 
     def __repr__(self) -> str:
         return f"Desk({self.party!r})"
@@ -179,7 +180,8 @@ class Desk:
                     step="reason codes",
                     fix="ask for fewer reasons, or for none",
                 )
-            part, everybody = self._part(header)
+            part = self._part(header)
+            self.index.require(part.fields)
         except FedCreditError as error:
             raise self.refused(asked, error) from None
         question = Question(fields=part.fields, **asked)  # type: ignore[arg-type]
@@ -189,9 +191,10 @@ class Desk:
         note = PrivateNote(
             self.as_of, np.flatnonzero(rows < 0), self._reasons(part, rows, reasons, header)
         )
+        mine = self._everybody(header, part)[rows]
         if isinstance(part, ServedTrees):
-            return Prepared(header, part, admitted, note, reach=part.reach_of(everybody[rows]))
-        return Prepared(header, part, admitted, note, values=everybody[rows])
+            return Prepared(header, part, admitted, note, reach=part.reach_of(mine))
+        return Prepared(header, part, admitted, note, values=mine)
 
     def _admit(self, question: Question) -> Admitted:
         # One lock with void(): a request is either admitted or void, never both.
@@ -227,21 +230,26 @@ class Desk:
         self.gate.refuse(question, refusal)
         return refusal
 
-    def _part(self, header: ServedModel) -> tuple[Part, npt.NDArray[Any]]:
-        """Return this party's part, and what it needs of all rows of the table; kept by digest.
+    def _part(self, header: ServedModel) -> Part:
+        """Return this party's part of a model; kept by digest."""
+        with self._lock:
+            if header.digest not in self._parts:
+                self._parts[header.digest] = load_part(self.store, header, party=self.party)
+            return self._parts[header.digest]
+
+    def _everybody(self, header: ServedModel, part: Part) -> npt.NDArray[Any]:
+        """Return what a part needs of all rows of the table, made at the first admitted request.
 
         Addends of a sum, bins of a forest. The last row is that of an enterprise without a
         record, which has number -1.
         """
         with self._lock:
-            known = self._parts.get(header.digest)
-        if known is None:
-            part = load_part(self.store, header, party=self.party)
-            frame = self.index.everybody(part.fields)
-            known = part, part.values(frame) if isinstance(part, LinearPart) else part.binned(frame)
-            with self._lock:
-                self._parts[header.digest] = known
-        return known
+            if header.digest not in self._rows:
+                frame = self.index.everybody(part.fields)
+                self._rows[header.digest] = (
+                    part.values(frame) if isinstance(part, LinearPart) else part.binned(frame)
+                )
+            return self._rows[header.digest]
 
     def _reasons(
         self, part: Part, rows: Integers, n: int, header: ServedModel

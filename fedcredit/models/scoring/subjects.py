@@ -72,7 +72,14 @@ class SubjectIndex:
         """Return columns of these rows; all values are missing where a row is -1."""
         return self._columns(columns).reindex(rows)
 
-    def _columns(self, columns: Sequence[str]) -> pd.DataFrame:
+    def require(self, columns: Sequence[str]) -> None:
+        """Refuse a question whose columns the table does not have; no row is looked at.
+
+        Raises
+        ------
+        Refusal
+            ``part_failed``.
+        """
         gone = [name for name in columns if name not in self._frame.columns]
         if gone:
             raise Refusal(
@@ -82,6 +89,9 @@ class SubjectIndex:
                 step=_STEP,
                 fix="the party has to start its node with a table that has them",
             )
+
+    def _columns(self, columns: Sequence[str]) -> pd.DataFrame:
+        self.require(columns)
         return self._frame[list(columns)].reset_index(drop=True)
 
 

@@ -1,8 +1,7 @@
 """Every rule that refuses a question: its code, who refuses, and what stands in that party's books.
 
-Not reached by a question of an institution: ``aggregation_too_small`` (jobs of the platform),
-``grain_denied`` (a party gives coarser reasons instead), and ``consent_*`` are the same for scores
-and verifications, so verifications show a few only.
+Not reached by a question of an institution: ``aggregation_too_small`` (jobs of the platform). The
+``consent_*`` are the same for scores and verifications, so verifications show a few only.
 """
 
 from __future__ import annotations
@@ -235,9 +234,7 @@ def test_the_fallback_is_flagged(case):
 ELSEWHERE = {
     "aggregation_too_small",
     "declined_elsewhere",
-    "grain_denied",
     "log_failed",
-    "model_withdrawn",
 }
 
 
