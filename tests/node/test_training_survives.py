@@ -111,9 +111,9 @@ def undisturbed(site: Site) -> str:
     ("victims", "number", "messages"),
     [
         (["tax"], signal.SIGKILL, 7),
-        (["tax"], signal.SIGKILL, 0),
+        pytest.param(["tax"], signal.SIGKILL, 0, marks=pytest.mark.slow),
         (["tax", "social_security"], signal.SIGKILL, 7),
-        (["social_security"], signal.SIGTERM, 7),
+        pytest.param(["social_security"], signal.SIGTERM, 7, marks=pytest.mark.slow),
     ],
     ids=["killed in a tree", "killed between trees", "both killed", "stopped in a tree"],
 )

@@ -84,7 +84,7 @@ def test_evidence_has_the_witnesses_copies(world):
     assert report.ok, report
     found = [check.text for check in report.checks if check.name == "copy"]
     for name in (BANK, PLATFORM, SOCIAL):
-        assert sum(f"cosigned by {name}, {NOW:.0f}" in text for text in found) == 2
+        assert sum(f"cosigned by {name}, 2025-11-24 16:00:00 UTC" in text for text in found) == 2
     assert sum("which had the entry already" in text for text in found) == 1
 
 
