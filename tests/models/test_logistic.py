@@ -350,6 +350,7 @@ def test_an_unreachable_provider_ends_the_fit(frame, monkeypatch):
     assert (caught.value.party, caught.value.step) == ("tax", "train")
 
 
+@pytest.mark.slow
 def test_searches_and_cross_validation_on_a_frame(frame):
     y = frame["bad"]
     scores = cross_val_score(logistic(polish_steps=1), frame, y, cv=2, scoring="roc_auc")

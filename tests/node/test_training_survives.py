@@ -112,7 +112,7 @@ def undisturbed(site: Site) -> str:
     [
         (["tax"], signal.SIGKILL, 7),
         pytest.param(["tax"], signal.SIGKILL, 0, marks=pytest.mark.slow),
-        (["tax", "social_security"], signal.SIGKILL, 7),
+        pytest.param(["tax", "social_security"], signal.SIGKILL, 7, marks=pytest.mark.slow),
         pytest.param(["social_security"], signal.SIGTERM, 7, marks=pytest.mark.slow),
     ],
     ids=["killed in a tree", "killed between trees", "both killed", "stopped in a tree"],
@@ -230,6 +230,7 @@ def test_a_full_disk_at_a_provider(site: Site, undisturbed: str):
     assert later.trees == [3, 4]
 
 
+@pytest.mark.slow
 def test_providers_that_cannot_join(tmp_path: Path):
     site = make_site(tmp_path, rows=500)
     authority, stranger = CertificateAuthority(), CertificateAuthority("another CA")
