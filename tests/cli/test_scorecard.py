@@ -480,8 +480,9 @@ def test_providers_limits_bind(site: Site, platform: Path, trained: dict[str, An
     said = fail(*train, code=3)
     assert "[party tax" in said
     assert "correlations are not released here" in said
-    # The fifth time that events are counted over the same columns is one too many.
-    said = fail(*train, code=3)
+    # The fifth time that events are counted over the same columns is one too many; the fourth is
+    # the next one if the test of the times, which is slow, did not run.
+    _, said = fail(*train, code=3), fail(*train, code=3)
     assert "[party tax" in said
     assert "counted 4 times" in said
     assert "max_binnings_per_feature" in said
