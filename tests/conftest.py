@@ -17,6 +17,11 @@ LONG = (
     "node/test_training_survives.py",
     "cli/test_scorecard.py",
     "test_examples.py",
+    "protocols/test_logistic.py",
+    "protocols/test_gbdt.py",
+    "twins/test_service_scores.py",
+    "node/test_scorecard_survives.py",
+    "test_readme.py",
 )
 
 

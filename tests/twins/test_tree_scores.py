@@ -29,7 +29,9 @@ def assert_twin(served, raw):
     np.testing.assert_array_equal(scores[both], again[both])
 
 
-@pytest.mark.parametrize("n_providers", [1, 2, 3, 5])
+@pytest.mark.parametrize(
+    "n_providers", [1, *(pytest.param(n, marks=pytest.mark.slow) for n in (2, 3)), 5]
+)
 def test_enterprises(n_providers):
     tables = sme_tables(2500, n_providers)
     coded = {"tax": ["late_filings_12m", "zero_declaration_months"], "platform": ["enquiries_6m"]}
