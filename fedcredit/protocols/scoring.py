@@ -17,7 +17,6 @@ A session serves many requests; a request is one round::
                                        words + share of zero
           <-- ScoreAnswer{sum of all Enc_I(words), sealed notes, receipts, metadata} or
               Declined{party, code, reason, fix}
-      ServiceEnd --> every party
 
 The shares of zero of one request cancel among its participants modulo ``2^59``
 (:mod:`fedcredit.protocols.scoring_keys`), so the words of all parties add up to the score, and
@@ -81,7 +80,6 @@ from fedcredit.protocols.scoring_messages import (
     ScoreRepeat,
     ScoreRequest,
     ScoreShare,
-    ServiceEnd,
     own_digest,
     repeat_digest,
     request_digest,
@@ -109,15 +107,12 @@ __all__ = [
     "RoundAnswer",
     "WordsAndNotes",
     "combine",
-    "end_service",
     "institution_round",
     "new_request",
     "open_answer",
     "party_share",
     "platform_answer",
-    "platform_round",
     "provider_answer",
-    "provider_round",
     "request_digest",
     "start_institution",
     "start_party",
@@ -283,12 +278,6 @@ def _malformed(party: str, reason: str) -> PeerProtocolError:
     )
 
 
-async def end_service(peers: Peers, side: InstitutionSide) -> None:
-    """End the session at every party."""
-    for name in (side.keys.platform, *side.keys.providers):
-        await peers[name].send(ServiceEnd())
-
-
 # -------------------------------------------------------------------------- platform, providers
 
 
@@ -359,8 +348,10 @@ def _invalid(reason: str) -> Refusal:
     )
 
 
-async def provider_round(peers: Peers, side: PartySide, answer: Answer) -> bool:
-    """Answer one request at a provider.
+async def provider_answer(
+    peers: Peers, side: PartySide, request: ScoreRequest, answer: Answer, *, attempt: int = 0
+) -> None:
+    """Answer, at a provider, a request that the caller received.
 
     Parameters
     ----------
@@ -368,49 +359,15 @@ async def provider_round(peers: Peers, side: PartySide, answer: Answer) -> bool:
         Every other member.
     side : PartySide
         Of the session.
+    request : ScoreRequest
     answer : callable
         Decides and computes.
-
-    Returns
-    -------
-    bool
-        False if the institution ended the session instead.
-
-    Raises
-    ------
-    PeerProtocolError
-        If a peer does not follow the protocol.
-    """
-    request = await peers[side.keys.institution].recv_any(ScoreRequest, ServiceEnd)
-    if not isinstance(request, ScoreRequest):
-        return False
-    await provider_answer(peers, side, request, answer)
-    return True
-
-
-async def provider_answer(
-    peers: Peers, side: PartySide, request: ScoreRequest, answer: Answer, *, attempt: int = 0
-) -> None:
-    """Answer a request that the caller received; see :func:`provider_round`.
-
-    With an ``attempt`` from 1 on, the caller has received a
-    :class:`~fedcredit.protocols.scoring_messages.ScoreRepeat` of this request.
+    attempt : int
+        From 1 on: the caller has received a
+        :class:`~fedcredit.protocols.scoring_messages.ScoreRepeat` of this request.
     """
     part, _, _ = await _part(side, request, answer, None, attempt)
     await peers[side.keys.platform].send(part)
-
-
-async def platform_round(peers: Peers, side: PartySide, answer: Answer) -> bool:
-    """Answer one request at the platform and add up all parts; see :func:`provider_round`.
-
-    If this party or any participant declines, or a part does not check, the institution gets
-    :class:`~fedcredit.protocols.scoring_messages.Declined` with parties and codes.
-    """
-    request = await peers[side.keys.institution].recv_any(ScoreRequest, ServiceEnd)
-    if not isinstance(request, ScoreRequest):
-        return False
-    await platform_answer(peers, side, request, answer)
-    return True
 
 
 async def platform_answer(
@@ -423,12 +380,15 @@ async def platform_answer(
     on_declined: Callable[[ScoreRequest, bytes], None] | None = None,
     attempt: int = 0,
 ) -> None:
-    """Answer a request that the caller received; see :func:`platform_round`.
+    """Answer, at the platform, a request that the caller received: add up all parts.
+
+    If this party or any participant declines, or a part does not check, the institution gets
+    :class:`~fedcredit.protocols.scoring_messages.Declined` with parties and codes.
 
     Parameters
     ----------
     peers, side, request, answer
-        See :func:`platform_round`.
+        See :func:`provider_answer`.
     on_declined : callable, optional
         Told the request and its digest if a participant declined, so that this party was not
         asked any more.

@@ -22,7 +22,6 @@ __all__ = [
     "ScoreRepeat",
     "ScoreRequest",
     "ScoreShare",
-    "ServiceEnd",
     "ServiceHello",
     "ServiceKey",
     "ServiceSeed",
@@ -87,17 +86,6 @@ class ServiceHello(
     protocol: int
     public: bytes
     own: bytes
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class ServiceEnd(
-    Message,
-    kind="scoring.end",
-    version=1,
-    max_bytes=4 << 10,
-    reveals="that the session is over",
-):
-    """Institution to every party: no more requests."""
 
 
 # ----------------------------------------------------------------------------------- a request

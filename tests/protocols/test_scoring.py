@@ -16,10 +16,9 @@ from fedcredit.protocols.scoring import (
     platform_answer,
     request_digest,
 )
-from fedcredit.protocols.scoring_messages import MODES, ScoreRequest, ServiceEnd
+from fedcredit.protocols.scoring_messages import MODES, ScoreRequest
 from tests.support.parties import assert_helpful
 from tests.support.scoring import (
-    BANK,
     PLATFORM,
     Case,
     answer_of,
@@ -84,17 +83,12 @@ def test_what_the_platform_signs_of_the_sums_goes_along(mode):
     """A caller that reads the requests itself may have the platform sign the result."""
     signed = []
 
-    async def serve(peers, side, answer):
-        message = await peers[BANK].recv_any(ScoreRequest, ServiceEnd)
-        if isinstance(message, ServiceEnd):
-            return False
-
+    async def serve(peers, side, message, answer):
         def seal(request, result):
             signed.append((request, result))
             return b"signed " + result
 
         await platform_answer(peers, side, message, answer, seal)
-        return True
 
     case = Case(made_up(2, 4), platform_serves=serve)
     answers = case.score(mode, times=2)

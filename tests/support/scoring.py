@@ -1,5 +1,7 @@
 """A scoring session in one process, with parties whose values are given, and tampering peers."""
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from fedcredit.crypto.encscore import encode_parts, encode_values
@@ -7,15 +9,15 @@ from fedcredit.crypto.ntt import RingTables
 from fedcredit.crypto.seal_io import read_plaintext
 from fedcredit.protocols.scoring import (
     WordsAndNotes,
-    end_service,
     institution_round,
     new_request,
-    platform_round,
-    provider_round,
+    platform_answer,
+    provider_answer,
     start_institution,
     start_party,
 )
-from fedcredit.wire import Peers, Transcript, run_in_process
+from fedcredit.protocols.scoring_messages import ScoreRequest
+from fedcredit.wire import Message, Peers, Transcript, run_in_process
 
 BANK, PLATFORM = "bank", "platform"
 PROVIDERS = ("tax", "social", "customs", "power", "water")
@@ -75,6 +77,11 @@ def peers_of(me, names, change=None):
     return peers
 
 
+@dataclass(frozen=True, eq=False, repr=False)
+class End(Message, kind="test.end", reveals="that there are no more requests"):
+    """Institution to every party: over."""
+
+
 class Case:
     """One session: what every party has, how it answers, and what a party changes on the wire.
 
@@ -89,7 +96,7 @@ class Case:
         changes=None,
         weights=None,
         own=False,
-        platform_serves=platform_round,
+        platform_serves=platform_answer,
     ):
         self.values, self.changes, self.own = values, changes or {}, own
         self.providers = tuple(name for name in values if name != PLATFORM)
@@ -123,18 +130,21 @@ class Case:
             side = await start_institution(peers, BANK, own_features=self.own, **common)
             self.sides[BANK] = side
             result = await asking(peers, side)
-            await end_service(peers, side)
+            await peers.broadcast(End())
             return result
 
         async def party(me):
             peers = peers_of(me, names, self.changes.get(me))
             side = await start_party(peers, me, institution=BANK, **common)
             self.sides[me] = side
-            serve = self.platform_serves if me == PLATFORM else provider_round
+            serve = self.platform_serves if me == PLATFORM else provider_answer
             rounds = 0
-            while await serve(peers, side, self.answers[me]):
+            while True:
+                message = await peers[BANK].recv_any(ScoreRequest, End)
+                if isinstance(message, End):
+                    return rounds
+                await serve(peers, side, message, self.answers[me])
                 rounds += 1
-            return rounds
 
         roles = {BANK: bank(), **{name: party(name) for name in self.values}}
         return run_in_process(roles, transcript=self.transcript)[BANK]

@@ -32,8 +32,8 @@ COUNTS = pytest.mark.parametrize("providers", [1, 2, 3, 5])
 
 ALL = {"scoring.key"}
 KINDS = {
-    ("bank", "platform"): {"scoring.hello", "scoring.request", "scoring.end"},
-    ("bank", "provider"): {"scoring.hello", "scoring.request", "scoring.end"},
+    ("bank", "platform"): {"scoring.hello", "scoring.request", "test.end"},
+    ("bank", "provider"): {"scoring.hello", "scoring.request", "test.end"},
     ("platform", "bank"): {"scoring.answer"},
     ("platform", "provider"): {"scoring.seed"},
     ("provider", "bank"): set(),

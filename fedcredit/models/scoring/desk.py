@@ -201,9 +201,11 @@ class Desk:
         with self._lock:
             if (question.institution, question.request) not in self._void:
                 return self.gate.admit(question)
-        raise Refusal(
+        refusal = Refusal(
             "the request was called void.", code="request_repeated", party=self.party, step="score"
         )
+        self.gate.refuse(question, refusal)
+        raise refusal
 
     def refused(self, asked: Mapping[str, Any], error: FedCreditError) -> Refusal:
         """Log a refusal that no rule of the gate decided, and return it."""

@@ -15,12 +15,11 @@ from fedcredit.models.scoring.ask_verification import VerificationResult, ask_ve
 from fedcredit.models.scoring.results import ScoreBatch, ScoreResult
 from fedcredit.models.scoring.served import ServedModel
 from fedcredit.models.scoring.service_messages import (
-    ConsentsAccepted,
     ConsentsPresented,
     ModelHeader,
     ModelQuery,
-    RevocationAccepted,
     RevocationPresented,
+    TokensChecked,
 )
 from fedcredit.models.scoring.subjects import normalised_subjects
 from fedcredit.models.scoring.talks import (
@@ -419,17 +418,7 @@ class Institution:
             A consent does not check at a party.
         """
         tokens = tuple(consents)
-        chosen = tuple(parties) or self._connection.present()
-
-        async def role(peers: Peers) -> None:
-            for name in chosen:
-                await peers[name].send(ConsentsPresented(tokens))
-            for name in chosen:
-                reply = await peers[name].recv(ConsentsAccepted)
-                _require(reply, name, "present consents")
-
-        members = {self._connection.platform, *chosen}
-        self._talks.ask(tuple(members), lambda talk: run(talk, role))
+        self._hand_over(ConsentsPresented(tokens), parties, "present consents")
         return [f"sha256:{token_digest(token).hex()}" for token in tokens]
 
     def deliver_revocation(self, revocation: str, *, parties: Sequence[str] = ()) -> None:
@@ -440,19 +429,23 @@ class Institution:
         Refusal
             It does not check at a party.
         """
+        self._hand_over(RevocationPresented(revocation), parties, "withdraw a consent")
+
+    def _hand_over(
+        self, message: ConsentsPresented | RevocationPresented, parties: Sequence[str], step: str
+    ) -> None:
+        """Let parties check tokens; every reply is awaited before a refusal is raised."""
         chosen = tuple(parties) or self._connection.present()
 
-        async def role(peers: Peers) -> None:
+        async def role(peers: Peers) -> dict[str, TokensChecked]:
             for name in chosen:
-                await peers[name].send(RevocationPresented(revocation))
-            for name in chosen:
-                reply = await peers[name].recv(RevocationAccepted)
-                _require(reply, name, "withdraw a consent")
+                await peers[name].send(message)
+            return {name: await peers[name].recv(TokensChecked) for name in chosen}
 
         members = {self._connection.platform, *chosen}
-        self._talks.ask(tuple(members), lambda talk: run(talk, role))
-
-
-def _require(reply: ConsentsAccepted | RevocationAccepted, party: str, step: str) -> None:
-    if reply.code:
-        raise Refusal(reply.reason, code=reply.code, party=party, step=step, fix=reply.fix or None)
+        replies = self._talks.ask(tuple(members), lambda talk: run(talk, role))
+        for party, reply in replies.items():
+            if reply.code:
+                raise Refusal(
+                    reply.reason, code=reply.code, party=party, step=step, fix=reply.fix or None
+                )

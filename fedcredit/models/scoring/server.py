@@ -11,8 +11,8 @@
         ScoreRepeat            -> the same, if a tag was zero by chance
         VerifyRequest          -> one party                   (fedcredit.protocols.verification)
         ModelQuery             -> platform      <- ModelHeader
-        ConsentsPresented      -> every party   <- ConsentsAccepted
-        RevocationPresented    -> every party   <- RevocationAccepted
+        ConsentsPresented      -> every party   <- TokensChecked
+        RevocationPresented    -> every party   <- TokensChecked
         VoidRequest            -> platform and participants; platform -> VoidWord -> participants
                                                 <- UsesReturned
         CheckpointRound        -> every party, which exchange checkpoints again
@@ -29,17 +29,17 @@ from collections.abc import Awaitable, Callable
 from typing import Any, NoReturn
 
 from fedcredit.errors import PeerProtocolError, Refusal
+from fedcredit.governance.gate import Gate
 from fedcredit.models.scoring.answering import Answering
 from fedcredit.models.scoring.desk import Desk
 from fedcredit.models.scoring.served import served_targets
 from fedcredit.models.scoring.service_messages import (
-    ConsentsAccepted,
     ConsentsPresented,
     ModelHeader,
     ModelQuery,
-    RevocationAccepted,
     RevocationPresented,
     ServiceStart,
+    TokensChecked,
     UsesReturned,
     VoidRequest,
     VoidWord,
@@ -184,19 +184,17 @@ class _Session:
         )
 
     async def _present(self, message: ConsentsPresented) -> None:
-        reply = ConsentsAccepted("", "", "")
-        try:
-            self._desk.gate.present(message.tokens)
-        except Refusal as refusal:
-            reply = ConsentsAccepted(refusal.code, refusal.reason, refusal.fix or "")
-        await self._institution.send(reply)
+        await self._check(lambda gate: gate.present(message.tokens))
 
     async def _withdraw(self, message: RevocationPresented) -> None:
-        reply = RevocationAccepted("", "", "")
+        await self._check(lambda gate: gate.withdraw(message.token))
+
+    async def _check(self, step: Callable[[Gate], object]) -> None:
+        reply = TokensChecked("", "", "")
         try:
-            self._desk.gate.withdraw(message.token)
+            step(self._desk.gate)
         except Refusal as refusal:
-            reply = RevocationAccepted(refusal.code, refusal.reason, refusal.fix or "")
+            reply = TokensChecked(refusal.code, refusal.reason, refusal.fix or "")
         await self._institution.send(reply)
 
     async def _witness(self, message: CheckpointRound) -> None:

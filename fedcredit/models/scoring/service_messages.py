@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from fedcredit.wire import Message
 
 __all__ = [
-    "ConsentsAccepted",
     "ConsentsPresented",
     "ModelHeader",
     "ModelQuery",
-    "RevocationAccepted",
     "RevocationPresented",
     "ServiceStart",
+    "TokensChecked",
     "UsesReturned",
     "VoidRequest",
     "VoidWord",
@@ -75,14 +74,14 @@ class ConsentsPresented(
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class ConsentsAccepted(
+class TokensChecked(
     Message,
-    kind="service.consents_accepted",
+    kind="service.tokens_checked",
     version=1,
     max_bytes=4 << 10,
-    reveals="whether the consents check",
+    reveals="whether consents or a withdrawal check",
 ):
-    """Party to institution: registered, or the code and text of why none was."""
+    """Party to institution: accepted, with an empty code, or the code and text of why not."""
 
     code: str
     reason: str
@@ -100,21 +99,6 @@ class RevocationPresented(
     """Institution to every party: an enterprise's signed withdrawal."""
 
     token: str
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class RevocationAccepted(
-    Message,
-    kind="service.revocation_accepted",
-    version=1,
-    max_bytes=4 << 10,
-    reveals="whether the withdrawal checks",
-):
-    """Party to institution: withdrawn here, or the code and text of why not."""
-
-    code: str
-    reason: str
-    fix: str
 
 
 @dataclass(frozen=True, eq=False, repr=False)

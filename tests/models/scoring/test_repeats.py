@@ -98,3 +98,17 @@ def test_nothing_is_given_back_of_a_request_that_was_answered(case):
     with pytest.raises(Refusal) as caught:
         case.ask(code, consent)
     assert caught.value.code == "consent_used"
+
+
+def test_a_refused_presentation_leaves_the_session_in_step(case):
+    code = case.codes(1)[0]
+    case.register([code], [party for party in case.parties if party != "tax"])
+    consent = case.grant(code, f"score:{CARD}")
+    with pytest.raises(Refusal) as caught:
+        case.bank.present([consent])
+    assert (caught.value.code, caught.value.party) == ("consent_key", "tax")
+    case.registered.discard(code)
+    case.register([code], ["tax"])
+    other = case.grant(code, f"score:{CARD}")
+    (reference,) = case.bank.present([other])
+    assert case.ask(code, reference).score == case.world.pooled_points([code])[0]
